@@ -1,0 +1,189 @@
+"""
+The one error tree of spile. Each class says whether trying the same thing again can help.
+
+SpileError
+├── RetriableError                 the same call may succeed later
+│   ├── BrokerUnavailableError     no broker answered, or the connection was lost
+│   ├── DeliveryTimeoutError       no answer in time: neither a success nor a failure (TimeoutError)
+│   └── CircuitOpenError           the breaker is open, nothing was sent (RuntimeError)
+├── PermanentError                 the same call fails again
+│   ├── InvalidEventError          the event breaks its contract (ValueError)
+│   ├── InvalidTopicError          the topic name breaks the naming rules (ValueError)
+│   ├── MessageTooLargeError       the event is larger than the limit
+│   ├── UnknownTopicError          no such topic in the catalogue or on the cluster
+│   ├── UnauthorisedError          the broker refuses these credentials or this operation
+│   └── RejectedError              the broker answered, and refused the record
+├── SchemaError                    bytes and schema do not fit
+│   ├── IncompatibleSchemaError    the schema breaks the compatibility rule of its subject
+│   └── UndecodableError           the bytes are not what their headers say (ValueError)
+├── ConfigurationError             a setting is missing, unknown or contradictory (ValueError)
+└── ClosedError                    the object was closed before the call (RuntimeError)
+"""
+
+from __future__ import annotations
+
+
+class SpileError(Exception):
+    """
+    Root of all errors that spile raises on purpose.
+
+    Attributes:
+        retriable: Whether the same call may succeed later.
+    """
+
+    retriable: bool = False
+
+
+class RetriableError(SpileError):
+    """Raised when the same call may succeed later."""
+
+    retriable = True
+
+
+class BrokerUnavailableError(RetriableError):
+    """Raised when no broker answered or the connection was lost before an answer."""
+
+
+class DeliveryTimeoutError(RetriableError, TimeoutError):
+    """Raised when no answer came in time; the record may or may not be in the log."""
+
+
+class CircuitOpenError(RetriableError, RuntimeError):
+    """
+    Raised when the circuit breaker is open; nothing was sent.
+
+    Attributes:
+        retry_after_s: Seconds until the breaker lets one probe through.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class PermanentError(SpileError):
+    """Raised when the same call would fail again."""
+
+
+class InvalidEventError(PermanentError, ValueError):
+    """
+    Raised when an event breaks its contract, before anything is sent.
+
+    Attributes:
+        event_type: Type of the event, when it is known.
+        field: Path of the wrong field, such as `payload.tool_name`.
+        index: Position in the batch, when many events were given at once.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        event_type: str | None = None,
+        field: str | None = None,
+        index: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.event_type = event_type
+        self.field = field
+        self.index = index
+
+
+class InvalidTopicError(PermanentError, ValueError):
+    """
+    Raised when a topic name breaks the naming rules.
+
+    Attributes:
+        topic: The name as it was given.
+    """
+
+    def __init__(self, message: str, *, topic: str | None = None) -> None:
+        super().__init__(message)
+        self.topic = topic
+
+
+class MessageTooLargeError(PermanentError):
+    """
+    Raised when an event is larger than the limit, before anything is sent.
+
+    Attributes:
+        size_bytes: Size after encoding.
+        limit_bytes: The limit that it breaks.
+        event_type: Type of the event, when it is known.
+    """
+
+    def __init__(
+        self, message: str, *, size_bytes: int, limit_bytes: int, event_type: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+        self.event_type = event_type
+
+
+class UnknownTopicError(PermanentError):
+    """
+    Raised when a topic is neither in the catalogue nor on the cluster; none is created.
+
+    Attributes:
+        topic: The topic or event type as it was given.
+    """
+
+    def __init__(self, message: str, *, topic: str | None = None) -> None:
+        super().__init__(message)
+        self.topic = topic
+
+
+class UnauthorisedError(PermanentError):
+    """Raised when the broker refuses these credentials or this operation."""
+
+
+class RejectedError(PermanentError):
+    """
+    Raised when the broker answered and refused the record.
+
+    Attributes:
+        code: Name of the broker's error.
+    """
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class SchemaError(SpileError):
+    """Raised when bytes and schema do not fit."""
+
+
+class IncompatibleSchemaError(SchemaError):
+    """Raised when a schema breaks the compatibility rule of its subject."""
+
+
+class UndecodableError(SchemaError, ValueError):
+    """
+    Raised when bytes are not what their headers say.
+
+    Attributes:
+        field: Path of the first wrong field, when the bytes could be read that far.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class ConfigurationError(SpileError, ValueError):
+    """
+    Raised when a setting is missing, unknown or contradictory.
+
+    Attributes:
+        setting: Name of the setting, such as `SPILE_BOOTSTRAP_SERVERS`.
+    """
+
+    def __init__(self, message: str, *, setting: str | None = None) -> None:
+        super().__init__(message)
+        self.setting = setting
+
+
+class ClosedError(SpileError, RuntimeError):
+    """Raised when the object was closed before the call."""
