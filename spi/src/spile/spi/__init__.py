@@ -1,8 +1,8 @@
 """
 Contracts of the spile event bus: protocols, type aliases and one tree of errors.
 
-A protocol checks names only at run time; the conformance suite (`spile.testkit.conformance`) is what
-tells whether an implementation keeps its promises.
+A protocol checks names only at run time; the conformance suite (`spile.testkit.conformance`) is
+what tells whether an implementation keeps its promises.
 """
 
 from spile.spi._bus import (
@@ -25,6 +25,7 @@ from spile.spi._errors import (
     ClosedError,
     ConfigurationError,
     DeliveryTimeoutError,
+    HandlerStalledError,
     IncompatibleSchemaError,
     InvalidEventError,
     InvalidTopicError,
@@ -96,6 +97,7 @@ __all__ = [
     "ConfigurationError",
     "ContextValue",
     "DeliveryTimeoutError",
+    "HandlerStalledError",
     "IncompatibleSchemaError",
     "InvalidEventError",
     "InvalidTopicError",

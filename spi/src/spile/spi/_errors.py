@@ -5,7 +5,8 @@ SpileError
 ├── RetriableError                 the same call may succeed later
 │   ├── BrokerUnavailableError     no broker answered, or the connection was lost
 │   ├── DeliveryTimeoutError       no answer in time: neither a success nor a failure (TimeoutError)
-│   └── CircuitOpenError           the breaker is open, nothing was sent (RuntimeError)
+│   ├── CircuitOpenError           the breaker is open, nothing was sent (RuntimeError)
+│   └── HandlerStalledError        a handler did not finish in time (TimeoutError)
 ├── PermanentError                 the same call fails again
 │   ├── InvalidEventError          the event breaks its contract (ValueError)
 │   ├── InvalidTopicError          the topic name breaks the naming rules (ValueError)
@@ -59,6 +60,10 @@ class CircuitOpenError(RetriableError, RuntimeError):
     def __init__(self, message: str, *, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class HandlerStalledError(RetriableError, TimeoutError):
+    """Raised when a handler did not finish within the stall limit; its offsets are kept."""
 
 
 class PermanentError(SpileError):

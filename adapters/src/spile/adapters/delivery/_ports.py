@@ -1,0 +1,118 @@
+"""What the engine needs from a transport. Kafka and memory each implement these, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from spile.adapters.delivery._records import OutgoingRecord, Receipt
+from spile.spi import PartitionKey, ProtocolRecord
+
+
+class RecordSender(Protocol):
+    """Writes records; those of one key in the order given."""
+
+    async def send(self, records: Sequence[OutgoingRecord]) -> Receipt:
+        """
+        Write records and wait until each is acknowledged, refused, or past its delivery deadline.
+
+        The deadline (30 s by default) bounds all attempts. Cancelling takes back what was not yet
+        handed to the client; the rest may or may not be written.
+
+        Raises:
+            UnknownTopicError: There is no such topic; nothing was sent.
+            ClosedError: The sender is closed; nothing was sent.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Flush within the close deadline, then let go; never raises."""
+        ...
+
+
+class RebalanceListener(Protocol):
+    """Hears what the group decides; the transport waits for both before it goes on."""
+
+    async def assigned(self, partitions: Sequence[PartitionKey]) -> None:
+        """Take these partitions over; their positions may be changed by `seek` here."""
+        ...
+
+    async def revoked(self, partitions: Sequence[PartitionKey]) -> None:
+        """Finish or drop what is in hand and commit; afterwards others own these partitions."""
+        ...
+
+
+class RecordSource(Protocol):
+    """
+    One member of a consumer group.
+
+    The engine calls `poll` from one task and never cancels it; the listener is called while a poll
+    runs or between polls.
+    """
+
+    async def open(self, listener: RebalanceListener) -> None:
+        """
+        Join the group.
+
+        A partition without a committed offset starts at its beginning, and that is committed.
+
+        Raises:
+            UnknownTopicError: There is no such topic.
+            UnauthorisedError: The credentials or the group are refused.
+            BrokerUnavailableError: No broker answered within the start deadline.
+        """
+        ...
+
+    async def poll(
+        self, *, timeout_s: float, max_records: int
+    ) -> Mapping[PartitionKey, Sequence[ProtocolRecord]]:
+        """
+        Return records that came, in order per partition; empty after the timeout.
+
+        Raises:
+            RetriableError: Reading failed; poll again, or `reopen` after some failures.
+            PermanentError: Reading will not work again.
+        """
+        ...
+
+    async def reopen(self) -> None:
+        """Throw the client away and join the group anew; revokes all and raises as `open`."""
+        ...
+
+    def pause(self, partitions: Sequence[PartitionKey]) -> None:
+        """Hand out nothing of these until `resume`; the member stays in the group."""
+        ...
+
+    def resume(self, partitions: Sequence[PartitionKey]) -> None:
+        """Go on after `pause`."""
+        ...
+
+    def seek(self, partition: PartitionKey, offset: int) -> None:
+        """Read this offset next; only for assigned partitions."""
+        ...
+
+    async def commit(self, offsets: Mapping[PartitionKey, int]) -> None:
+        """
+        Commit the offsets to read next.
+
+        Raises:
+            ClosedError: The partitions belong to somebody else by now; drop the offsets.
+            RetriableError: Not committed now; commit again later.
+        """
+        ...
+
+    async def lag(self) -> Mapping[PartitionKey, int]:
+        """Return the records between the committed position and the end, per assigned partition."""
+        ...
+
+    async def close(self) -> None:
+        """Leave the group within the close deadline; never raises."""
+        ...
+
+
+class SourceFactory(Protocol):
+    """Makes sources for subscriptions."""
+
+    def __call__(self, topics: Sequence[str], group_id: str) -> RecordSource:
+        """Return a source that is not open yet; topics are full names or one `^` pattern."""
+        ...
