@@ -1,4 +1,4 @@
-"""The engine that every transport shares: publishing, subscribing, breaker, retries, dead letters."""
+"""The engine of every transport: publishing, subscribing, breaker, retries, dead letters."""
 
 from spile.adapters.delivery._ports import (
     RebalanceListener,

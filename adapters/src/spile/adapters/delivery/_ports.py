@@ -1,4 +1,4 @@
-"""What the engine needs from a transport. Kafka and memory each implement these, and nothing more."""
+"""What the engine needs from a transport; Kafka and memory implement these, and no more."""
 
 from __future__ import annotations
 
