@@ -1,5 +1,21 @@
 """The engine of every transport: publishing, subscribing, breaker, retries, dead letters."""
 
+from spile.adapters.delivery._backoff import (
+    Backoff,
+)
+from spile.adapters.delivery._breaker import (
+    BreakerState,
+    CircuitBreaker,
+)
+from spile.adapters.delivery._headers import (
+    EventHeaders,
+    SemVer,
+    check_required,
+    decode_headers,
+    encode_headers,
+    plain_headers,
+    utc_text,
+)
 from spile.adapters.delivery._ports import (
     RebalanceListener,
     RecordSender,
@@ -16,6 +32,10 @@ from spile.adapters.delivery._records import (
 )
 
 __all__ = [
+    "Backoff",
+    "BreakerState",
+    "CircuitBreaker",
+    "EventHeaders",
     "OutgoingEvent",
     "OutgoingRecord",
     "Position",
@@ -24,6 +44,12 @@ __all__ = [
     "Record",
     "RecordSender",
     "RecordSource",
+    "SemVer",
     "SourceFactory",
     "WireHeaders",
+    "check_required",
+    "decode_headers",
+    "encode_headers",
+    "plain_headers",
+    "utc_text",
 ]

@@ -45,7 +45,7 @@ class CircuitBreaker:
         self._threshold = threshold
         self._reset_after_s = reset_after_s
         self._clock = clock
-        self._on_change = on_change
+        self._listeners = [on_change] if on_change is not None else []
         self._state = BreakerState.CLOSED
         self._failures = 0
         self._opened_at = 0.0
@@ -56,6 +56,10 @@ class CircuitBreaker:
     def state(self) -> BreakerState:
         """Where it stands; `open` until a probe is asked for, however long ago it opened."""
         return self._state
+
+    def listen(self, on_change: Callable[[BreakerState, BreakerState], None]) -> None:
+        """Call back with the old and the new state, from the call that changes it."""
+        self._listeners.append(on_change)
 
     def admit(self) -> int:
         """
@@ -118,5 +122,5 @@ class CircuitBreaker:
 
     def _change(self, state: BreakerState) -> None:
         before, self._state = self._state, state
-        if self._on_change is not None:
-            self._on_change(before, state)
+        for listener in self._listeners:
+            listener(before, state)

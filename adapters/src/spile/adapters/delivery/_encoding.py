@@ -1,0 +1,222 @@
+"""From an event to the record that carries it: checked, encoded once, complete headers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from spile.adapters.delivery._headers import utc_text
+from spile.adapters.delivery._records import OutgoingEvent, OutgoingRecord, WireHeaders
+from spile.spi import ContextValue, InvalidEventError, MessageTooLargeError
+from spile.topics import (
+    MAX_PAYLOAD_BYTES,
+    MAX_RECORD_BYTES,
+    Catalogue,
+    Route,
+    encode_envelope,
+    parse_uuid,
+    uuid7_text,
+)
+
+_CONTENT_TYPE = ("content_type", b"application/json")
+_METADATA_HEADERS = (
+    "trace_id",
+    "span_id",
+    "parent_span_id",
+    "operation_name",
+    "destination",
+    "routing_key",
+    "priority",
+    "retry_count",
+    "max_retries",
+    "ttl_seconds",
+)
+_TRACE_ID = re.compile(r"[0-9a-f]{32}")
+_SPAN_ID = re.compile(r"[0-9a-f]{16}")
+_encode_json = msgspec.json.encode
+
+
+@dataclass(slots=True, kw_only=True)
+class _Lane:
+    """What is the same for every event of one type on one topic."""
+
+    route: Route
+    event_type: tuple[str, bytes]
+    schema_version: tuple[str, bytes]
+
+
+@dataclass(slots=True, kw_only=True)
+class Encoded:
+    """
+    An event ready to be sent.
+
+    Attributes:
+        record: What goes to the log.
+        event_id: Its id, for logs and for publishing it again.
+        route: Where it goes.
+    """
+
+    record: OutgoingRecord
+    event_id: str
+    route: Route
+
+
+class EventEncoder:
+    """
+    Turns events into records.
+
+    Args:
+        catalogue: Knows the topic and the contract of each type.
+        environment: Environment of the topics.
+        service: Name of the publishing service; source of every event.
+    """
+
+    def __init__(self, catalogue: Catalogue, *, environment: str, service: str) -> None:
+        self._catalogue = catalogue
+        self._environment = environment
+        self._service = service
+        self._service_json = _encode_json(service)
+        self._source = ("source", service.encode())
+        self._lanes: dict[tuple[str, str | None], _Lane] = {}
+
+    def encode(self, event: OutgoingEvent, now: str | None = None) -> Encoded:
+        """
+        Check one event and encode it.
+
+        Args:
+            event: What to publish.
+            now: The present moment as text, when the caller has it already.
+
+        Raises:
+            UnknownTopicError: No such type or topic in the catalogue.
+            InvalidEventError: The event breaks its contract; the error names the field.
+            MessageTooLargeError: The payload is over 1,000,000 bytes, or the record over 1,600,000.
+        """
+        lane = self._lanes.get((event.event_type, event.topic)) or self._lane(event)
+        prepared = lane.route.contract.prepare(event.payload)
+        event_id = event.event_id
+        event_id = (
+            parse_uuid(event_id, "event_id") if event_id else prepared.event_id or uuid7_text()
+        )
+        correlation_id = event.correlation_id
+        correlation_id = (
+            parse_uuid(correlation_id, "correlation_id")
+            if correlation_id
+            else prepared.correlation_id or uuid7_text()
+        )
+        causation_id = event.causation_id
+        if causation_id is not None:
+            causation_id = parse_uuid(causation_id, "causation_id")
+        timestamp = _timestamp(event) or prepared.timestamp or now or utc_text(datetime.now(UTC))
+        payload_json = prepared.payload_json
+        if len(payload_json) > MAX_PAYLOAD_BYTES:
+            raise _too_large("payload", len(payload_json), MAX_PAYLOAD_BYTES, lane)
+        headers: WireHeaders = [
+            _CONTENT_TYPE,
+            ("correlation_id", correlation_id.encode()),
+            ("message_id", event_id.encode()),
+            ("timestamp", timestamp.encode()),
+            self._source,
+            lane.event_type,
+            lane.schema_version,
+        ]
+        metadata = event.metadata
+        if metadata is not None:
+            metadata = _checked_metadata(metadata, lane.route.event_type)
+            _add_metadata_headers(headers, metadata)
+        key = event.partition_key or prepared.key or correlation_id
+        if event.partition_key:
+            headers.append(("partition_key", event.partition_key.encode()))
+        value = encode_envelope(
+            event_id=event_id,
+            event_type=lane.route.event_type,
+            correlation_id=correlation_id,
+            causation_id=causation_id,
+            timestamp=timestamp,
+            service_json=self._service_json,
+            payload_json=payload_json,
+            metadata=metadata,
+        )
+        record = OutgoingRecord(lane.route.topic, key.encode(), value, headers)
+        size = len(value) + len(key) + 512
+        if size > MAX_RECORD_BYTES or metadata is not None:
+            _check_record_size(record, lane)
+        return Encoded(record=record, event_id=event_id, route=lane.route)
+
+    def _lane(self, event: OutgoingEvent) -> _Lane:
+        route = self._catalogue.resolve(
+            event.event_type,
+            environment=self._environment,
+            service=self._service,
+            topic=event.topic,
+        )
+        lane = _Lane(
+            route=route,
+            event_type=("event_type", route.event_type.encode()),
+            schema_version=("schema_version", route.contract.schema_version.encode()),
+        )
+        self._lanes[event.event_type, event.topic] = lane
+        return lane
+
+
+def _timestamp(event: OutgoingEvent) -> str | None:
+    if event.timestamp is None:
+        return None
+    try:
+        return utc_text(event.timestamp)
+    except ValueError as exc:
+        raise InvalidEventError(
+            f"timestamp of {event.event_type}: {exc}",
+            event_type=event.event_type,
+            field="timestamp",
+        ) from exc
+
+
+def _checked_metadata(metadata: dict[str, Any], event_type: str) -> dict[str, ContextValue]:
+    """Refuse values that a metadata mapping may not hold."""
+    try:
+        return msgspec.convert(metadata, dict[str, ContextValue], strict=True)
+    except (msgspec.ValidationError, TypeError) as exc:
+        raise InvalidEventError(
+            f"metadata of {event_type} must map names to text, numbers, booleans, lists of text or "
+            f"mappings of text: {exc}",
+            event_type=event_type,
+            field="metadata",
+        ) from exc
+
+
+def _add_metadata_headers(headers: WireHeaders, metadata: dict[str, ContextValue]) -> None:
+    """Lift tracing and routing metadata into headers, where routers and tracers look."""
+    for name in _METADATA_HEADERS:
+        value = metadata.get(name)
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            headers.append((name, str(value).encode()))
+    trace_id, span_id = metadata.get("trace_id"), metadata.get("span_id")
+    if (
+        isinstance(trace_id, str)
+        and isinstance(span_id, str)
+        and _TRACE_ID.fullmatch(trace_id)
+        and _SPAN_ID.fullmatch(span_id)
+    ):
+        headers.append(("traceparent", f"00-{trace_id}-{span_id}-01".encode()))
+
+
+def _check_record_size(record: OutgoingRecord, lane: _Lane) -> None:
+    size = len(record.value or b"") + len(record.key or b"")
+    size += sum(len(name) + len(value) for name, value in record.headers)
+    if size > MAX_RECORD_BYTES:
+        raise _too_large("record", size, MAX_RECORD_BYTES, lane)
+
+
+def _too_large(what: str, size: int, limit: int, lane: _Lane) -> MessageTooLargeError:
+    return MessageTooLargeError(
+        f"{what} of {lane.route.event_type} for {lane.route.topic} has {size:,} bytes after "
+        f"encoding; the limit is {limit:,}: store the bulk elsewhere and publish a reference",
+        size_bytes=size,
+        limit_bytes=limit,
+        event_type=lane.route.event_type,
+    )

@@ -1,0 +1,293 @@
+"""The publisher: validation before, breaker and dead letters around, a transport's sender below."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import structlog
+from typing_extensions import override
+
+from spile.adapters.delivery import _metrics
+from spile.adapters.delivery._breaker import BreakerState, CircuitBreaker
+from spile.adapters.delivery._encoding import Encoded, EventEncoder
+from spile.adapters.delivery._headers import utc_text
+from spile.adapters.delivery._ports import RecordSender
+from spile.adapters.delivery._records import OutgoingEvent, OutgoingRecord, Receipt
+from spile.spi import (
+    ClosedError,
+    ContextValue,
+    InvalidEventError,
+    PermanentError,
+    ProtocolBatchPublisher,
+    ProtocolEventPublisher,
+    SpileError,
+)
+from spile.topics import Catalogue
+
+_log = structlog.get_logger(__name__)
+_STATE_VALUE = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+_BREATHE_EVERY = 1000
+
+
+class RefusedKeeper(Protocol):
+    """Keeps records that the broker refused."""
+
+    async def keep_refused(self, record: OutgoingRecord, error: SpileError) -> None:
+        """
+        Write a refused record to the dead letter queue of its topic, acknowledged on return.
+
+        Raises:
+            SpileError: It could not be kept.
+        """
+        ...
+
+
+class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEvent]):
+    """
+    Publishes events; see `ProtocolEventPublisher` for what is guaranteed.
+
+    Retries are the sender's: it keeps the order of a key while it tries again. The breaker counts
+    failed publishes, not attempts, and no refusals; `publish_many` counts as one publish.
+
+    Args:
+        sender: Writes records; closed together with the publisher.
+        catalogue: Knows topics and contracts.
+        environment: Environment of the topics, such as `dev`.
+        service: Name of the publishing service.
+        instance_id: Tells replicas apart in logs.
+        breaker: Its own by default: threshold 5, reset after 30 s.
+        refused: Keeps what the broker refused; without it a refusal is only logged and counted.
+        on_breaker: Called with the old and new state of the breaker.
+    """
+
+    def __init__(
+        self,
+        sender: RecordSender,
+        catalogue: Catalogue,
+        *,
+        environment: str,
+        service: str,
+        instance_id: str = "",
+        breaker: CircuitBreaker | None = None,
+        refused: RefusedKeeper | None = None,
+        on_breaker: Callable[[BreakerState, BreakerState], None] | None = None,
+    ) -> None:
+        self._sender = sender
+        self._encoder = EventEncoder(catalogue, environment=environment, service=service)
+        self._service = service
+        self._refused = refused
+        self._on_breaker = on_breaker
+        self._breaker = breaker or CircuitBreaker()
+        self._opens_seen = self._breaker.opens
+        self._breaker.listen(self._breaker_changed)
+        self._log = _log.bind(service=service, instance=instance_id)
+        self._counts: Counter[str] = Counter()
+        self._closed = False
+        self._seconds = _metrics.PUBLISH_SECONDS.labels(service)
+        self._published = _TopicCounters(service)
+
+    @override
+    async def publish(
+        self,
+        event_type: str,
+        payload: Any,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        metadata: dict[str, ContextValue] | None = None,
+        topic: str | None = None,
+        partition_key: str | None = None,
+    ) -> bool:
+        """
+        Publish one event.
+
+        Raises:
+            CircuitOpenError: The breaker is open (a RuntimeError); nothing was sent.
+            InvalidEventError: The event breaks its contract; nothing was sent.
+            MessageTooLargeError: Payload over 1,000,000 bytes; nothing was sent.
+            UnknownTopicError: No such type or topic; nothing was sent.
+            ClosedError: The publisher is closed.
+        """
+        event = OutgoingEvent(
+            event_type=event_type,
+            payload=payload,
+            correlation_id=correlation_id,
+            causation_id=causation_id,
+            metadata=metadata,
+            topic=topic,
+            partition_key=partition_key,
+        )
+        return await self.publish_event(event)
+
+    async def publish_event(self, event: OutgoingEvent) -> bool:
+        """
+        Publish one event that brings its id and time along.
+
+        Raises:
+            SpileError: As `publish`.
+        """
+        self._check_open()
+        try:
+            encoded = self._encoder.encode(event)
+        except SpileError as exc:
+            self._note_refusal(exc)
+            raise
+        return (await self._deliver([encoded]))[0]
+
+    @override
+    async def publish_many(self, events: Sequence[OutgoingEvent]) -> list[bool]:
+        """
+        Publish events with one await; those of one key in the order given.
+
+        All are checked before the first is sent: an error means that none was. A call with very
+        many events lets other tasks run after each 1,000.
+
+        Raises:
+            InvalidEventError: Names the index of the first wrong event.
+            SpileError: As `publish`.
+        """
+        self._check_open()
+        now = utc_text(datetime.now(UTC))
+        batch: list[Encoded] = []
+        encode = self._encoder.encode
+        for index, event in enumerate(events):
+            try:
+                batch.append(encode(event, now))
+            except SpileError as exc:
+                self._note_refusal(exc)
+                if isinstance(exc, InvalidEventError):
+                    exc.index = index
+                exc.add_note(f"event {index} of {len(events)}; nothing was sent")
+                raise
+            if index % _BREATHE_EVERY == _BREATHE_EVERY - 1:
+                await asyncio.sleep(0)
+        return await self._deliver(batch) if batch else []
+
+    @override
+    async def get_metrics(self) -> dict[str, Any]:
+        """Return the counters since the start; the keys are stable."""
+        return {
+            "events_published": self._counts["published"],
+            "events_failed": self._counts["failed"],
+            "events_refused": self._counts["refused"],
+            "events_sent_to_dlq": self._counts["dlq"],
+            "retries_attempted": self._counts["retries"],
+            "circuit_breaker_status": self._breaker.state.value,
+            "circuit_breaker_opens": self._breaker.opens,
+        }
+
+    @override
+    async def close(self) -> None:
+        """Flush within the sender's close deadline; calling it again is a no-op."""
+        if not self._closed:
+            self._closed = True
+            await self._sender.close()
+
+    async def __aenter__(self) -> EventPublisher:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    def note_retry(self, records: int) -> None:
+        """Count records that the sender tries again; meant as its `on_retry`."""
+        self._counts["retries"] += records
+        _metrics.PUBLISH_RETRIES.labels(self._service).inc(records)
+
+    async def _deliver(self, batch: list[Encoded]) -> list[bool]:
+        ticket = self._breaker.admit()
+        started = time.perf_counter()
+        try:
+            receipt = await self._sender.send([encoded.record for encoded in batch])
+        except BaseException as exc:
+            self._breaker.abandoned(ticket)
+            if isinstance(exc, SpileError):
+                self._note_refusal(exc)
+            raise
+        self._seconds.observe(time.perf_counter() - started)
+        if not receipt.failures:
+            self._breaker.succeeded(ticket)
+            self._counts["published"] += len(batch)
+            self._published.add(batch)
+            return [True] * len(batch)
+        if any(error.retriable for error in receipt.failures.values()):
+            self._breaker.failed(ticket)
+        else:
+            self._breaker.abandoned(ticket)
+        return await self._partly(batch, receipt)
+
+    async def _partly(self, batch: list[Encoded], receipt: Receipt) -> list[bool]:
+        """Account for a batch of which some events are not acknowledged."""
+        failures = receipt.failures
+        done = [encoded for index, encoded in enumerate(batch) if index not in failures]
+        self._counts["published"] += len(done)
+        self._published.add(done)
+        for index, error in failures.items():
+            encoded = batch[index]
+            reason = "rejected" if isinstance(error, PermanentError) else "indefinite"
+            self._counts["failed"] += 1
+            _metrics.PUBLISH_FAILED.labels(self._service, encoded.route.topic, reason).inc()
+            self._log.warning(
+                "event not confirmed",
+                event_id=encoded.event_id,
+                topic=encoded.route.topic,
+                event_type=encoded.route.event_type,
+                reason=reason,
+                error=str(error),
+            )
+            if reason == "rejected":
+                await self._keep_refused(encoded, error)
+        return [index not in failures for index in range(len(batch))]
+
+    async def _keep_refused(self, encoded: Encoded, error: SpileError) -> None:
+        if self._refused is None:
+            return
+        try:
+            await self._refused.keep_refused(encoded.record, error)
+        except SpileError as exc:
+            self._log.error("refused event not kept", event_id=encoded.event_id, error=str(exc))
+            return
+        self._counts["dlq"] += 1
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the publisher is closed; nothing was sent")
+
+    def _note_refusal(self, error: SpileError) -> None:
+        self._counts["refused"] += 1
+        _metrics.PUBLISH_REFUSED.labels(self._service, type(error).__name__).inc()
+
+    def _breaker_changed(self, before: BreakerState, after: BreakerState) -> None:
+        _metrics.BREAKER_STATE.labels(self._service).set(_STATE_VALUE[after])
+        if self._breaker.opens > self._opens_seen:
+            self._opens_seen = self._breaker.opens
+            _metrics.BREAKER_OPENS.labels(self._service).inc()
+        self._log.warning("circuit breaker changed", before=before.value, after=after.value)
+        if self._on_breaker is not None:
+            self._on_breaker(before, after)
+
+
+class _TopicCounters:
+    """Counts published events per topic; keeps the children, since looking one up costs more."""
+
+    __slots__ = ("_children", "_service")
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._children: dict[str, Any] = {}
+
+    def add(self, batch: Sequence[Encoded]) -> None:
+        """Count a batch."""
+        counts: dict[str, int] = {}
+        for encoded in batch:
+            topic = encoded.record.topic
+            counts[topic] = counts.get(topic, 0) + 1
+        for topic, count in counts.items():
+            child = self._children.get(topic)
+            if child is None:
+                child = self._children[topic] = _metrics.PUBLISHED.labels(self._service, topic)
+            child.inc(count)
