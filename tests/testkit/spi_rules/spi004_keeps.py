@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class ProtocolClock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> float:
+        """Return seconds."""
+
+    def zone(self) -> str:
+        """Return the name of the zone."""
+        ...
+
+    def offset(self) -> int: ...

@@ -1,0 +1,6 @@
+"""A whole SPI."""
+
+from ._clock import ProtocolClock
+from ._errors import ClockError
+
+__all__ = ["ClockError", "ProtocolClock"]

@@ -1,0 +1,3 @@
+from typing import TypeAlias
+
+Seconds: TypeAlias = float
