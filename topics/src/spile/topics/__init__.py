@@ -1,0 +1,59 @@
+"""
+Topic names, the topic catalogue, envelopes, and what the payloads of events must be.
+
+The event models are in `spile.topics.events`.
+"""
+
+from spile.topics._catalogue import Catalogue, Route, TopicSpec
+from spile.topics._contract import EventContract, Prepared, stated_type, upper_snake
+from spile.topics._default import default_catalogue
+from spile.topics._envelope import Envelope, decode_envelope, encode_envelope
+from spile.topics._ids import correlation_uuid, parse_uuid, uuid7, uuid7_text
+from spile.topics._json import JsonAny, JsonArray, JsonObject
+from spile.topics._limits import (
+    MAX_DLQ_MESSAGE_BYTES,
+    MAX_ENVELOPE_DEPTH,
+    MAX_JSON_DEPTH,
+    MAX_MESSAGE_BYTES,
+    MAX_PAYLOAD_BYTES,
+    MAX_RECORD_BYTES,
+    MAX_TOPIC_LENGTH,
+)
+from spile.topics._names import ENVIRONMENTS, TopicKind, TopicName, kebab
+from spile.topics._wire import Id, Instant, Wire, read_instant
+
+__all__ = [
+    "ENVIRONMENTS",
+    "MAX_DLQ_MESSAGE_BYTES",
+    "MAX_ENVELOPE_DEPTH",
+    "MAX_JSON_DEPTH",
+    "MAX_MESSAGE_BYTES",
+    "MAX_PAYLOAD_BYTES",
+    "MAX_RECORD_BYTES",
+    "MAX_TOPIC_LENGTH",
+    "Catalogue",
+    "Envelope",
+    "EventContract",
+    "Id",
+    "Instant",
+    "JsonAny",
+    "JsonArray",
+    "JsonObject",
+    "Prepared",
+    "Route",
+    "TopicKind",
+    "TopicName",
+    "TopicSpec",
+    "Wire",
+    "correlation_uuid",
+    "decode_envelope",
+    "default_catalogue",
+    "encode_envelope",
+    "kebab",
+    "parse_uuid",
+    "read_instant",
+    "stated_type",
+    "upper_snake",
+    "uuid7",
+    "uuid7_text",
+]

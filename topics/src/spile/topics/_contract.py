@@ -1,0 +1,240 @@
+"""The payload of one event type: validated strictly, encoded once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, cast
+from uuid import UUID
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+
+from spile.spi import InvalidEventError, MessageTooLargeError, UndecodableError
+from spile.topics._codec import codec_of, utc_text
+from spile.topics._envelope import is_event_type
+from spile.topics._json import find_non_finite, is_deeper
+from spile.topics._limits import MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES
+from spile.topics._wire import read_instant
+from spile.topics.events._base import ObservabilityEvent, explain
+
+_EVENT_KEYS: Final = ("session_id", "workflow_id", "agent_id")
+_WORD_STARTS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[.\s-]+")
+_UUID_LENGTH: Final = 36
+
+
+def upper_snake(name: str) -> str:
+    """
+    Return the UPPER_SNAKE form of an event's name in its family.
+
+    `PreToolUse` -> `PRE_TOOL_USE`, `plan.step_started` -> `PLAN_STEP_STARTED`.
+    """
+    return _WORD_STARTS.sub("_", name).upper()
+
+
+def stated_type(payload: BaseModel | Mapping[str, Any]) -> str | None:
+    """Return the event type that a payload says it has, in UPPER_SNAKE; None when it says none."""
+    if isinstance(payload, BaseModel):
+        value: object = payload.__dict__.get("event_type")
+    else:
+        value = payload.get("event_type")
+    return upper_snake(value) if isinstance(value, str) else None
+
+
+class Prepared:
+    """
+    A payload that is ready to be sent.
+
+    Attributes:
+        payload_json: The payload, encoded.
+        event_id: The payload's own event id, for envelope and header; None when it has none.
+        correlation_id: Its own correlation id, likewise.
+        causation_id: Its own causation id, likewise.
+        timestamp: Its own time, ISO 8601 in UTC, likewise.
+        key: What the record is keyed by; None when the payload does not say.
+    """
+
+    __slots__ = ("causation_id", "correlation_id", "event_id", "key", "payload_json", "timestamp")
+
+    def __init__(
+        self,
+        payload_json: bytes,
+        event_id: str | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        timestamp: str | None = None,
+        key: str | None = None,
+    ) -> None:
+        self.payload_json = payload_json
+        self.event_id = event_id
+        self.correlation_id = correlation_id
+        self.causation_id = causation_id
+        self.timestamp = timestamp
+        self.key = key
+
+
+class EventContract:
+    """
+    What the payload of one event type must be.
+
+    Args:
+        event_type: UPPER_SNAKE_CASE.
+        model: The payload's model; None for any JSON object. A model is validated strictly,
+            whatever its own configuration says.
+        schema_version: Version of the payload's schema, `major.minor.patch`.
+        key: Names of the fields that key the record; the first that is set is taken.
+
+    Raises:
+        InvalidEventError: The event type is not UPPER_SNAKE_CASE.
+    """
+
+    __slots__ = ("_codec", "_is_event", "event_type", "has_fast_path", "key", "model",
+                 "schema_version")  # fmt: skip
+
+    def __init__(
+        self,
+        event_type: str,
+        model: type[BaseModel] | None = None,
+        *,
+        schema_version: str = "1.0.0",
+        key: Sequence[str] = (),
+    ) -> None:
+        if not is_event_type(event_type):
+            raise InvalidEventError(
+                f"event type {event_type[:80]!r} is not UPPER_SNAKE_CASE, "
+                f"write {upper_snake(event_type)[:80]!r}",
+                event_type=event_type,
+                field="event_type",
+            )
+        self.event_type = event_type
+        self.model = model
+        self.schema_version = schema_version
+        self.key = tuple(key)
+        self._codec = codec_of(model)
+        self._is_event = model is not None and issubclass(model, ObservabilityEvent)
+        self.has_fast_path = self._codec.fast
+
+    def __repr__(self) -> str:
+        name = self.model.__name__ if self.model is not None else None
+        return f"EventContract({self.event_type!r}, {name}, schema_version={self.schema_version!r})"
+
+    def prepare(self, payload: BaseModel | Mapping[str, Any]) -> Prepared:
+        """
+        Validate a payload and encode it.
+
+        Args:
+            payload: An instance of the model, or a mapping that is read as JSON.
+
+        Raises:
+            InvalidEventError: The payload breaks the contract; names field and event type.
+            MessageTooLargeError: It has more than `MAX_PAYLOAD_BYTES` when encoded.
+        """
+        if not isinstance(payload, (BaseModel, Mapping)):
+            raise self._invalid(f"expected an object or a model, got {type(payload).__name__}")
+        try:
+            data, values = self._codec.write(payload)
+        except ValidationError as exc:
+            raise self._renamed(explain(exc, cast("type[BaseModel]", self.model))) from None
+        except InvalidEventError as exc:
+            raise self._renamed(exc) from None
+        if len(data) > MAX_PAYLOAD_BYTES:
+            raise MessageTooLargeError(
+                f"{self.event_type}: payload has {len(data)} bytes, limit {MAX_PAYLOAD_BYTES}",
+                size_bytes=len(data),
+                limit_bytes=MAX_PAYLOAD_BYTES,
+                event_type=self.event_type,
+            )
+        # msgspec writes NaN and infinities as null.
+        if b"null" in data and (path := find_non_finite(payload)) is not None:
+            raise self._invalid(f"{path}: NaN and Infinity are no JSON numbers", path)
+        if is_deeper(data, MAX_JSON_DEPTH):
+            self._check_depth(data)
+        if self._is_event:
+            return self._prepared_event(data, values)
+        return self._prepared(data, values)
+
+    def _check_depth(self, data: bytes) -> None:
+        if not self._is_event:
+            raise self._invalid(f"payload is nested deeper than {MAX_JSON_DEPTH} levels")
+        try:
+            cast("type[ObservabilityEvent]", self.model).parse(data)
+        except InvalidEventError as exc:
+            raise self._renamed(exc) from None
+
+    def _prepared_event(self, data: bytes, values: Mapping[str, Any]) -> Prepared:
+        get = values.get
+        metadata = get("metadata")
+        if type(metadata) is dict:
+            correlation = cast("dict[str, Any]", metadata).get("correlation_id")
+        else:
+            correlation = getattr(metadata, "correlation_id", None)
+        correlation_id = _id_text(correlation)
+        key = get("session_id") or get("workflow_id") or get("agent_id")
+        return Prepared(
+            data,
+            _id_text(values["event_id"]),
+            correlation_id,
+            None,
+            _time_text(values["timestamp"]),
+            correlation_id if key is None else _id_text(key),
+        )
+
+    def _prepared(self, data: bytes, values: Mapping[str, Any]) -> Prepared:
+        key = next((str(v) for name in self.key if (v := values.get(name)) is not None), None)
+        if self.model is None:
+            return Prepared(data, key=key)
+        timestamp = values.get("timestamp")
+        is_time = isinstance(timestamp, datetime) and timestamp.tzinfo is not None
+        return Prepared(
+            data,
+            _own_id(values.get("event_id")),
+            _own_id(values.get("correlation_id")),
+            _own_id(values.get("causation_id")),
+            utc_text(timestamp) if is_time else None,  # pyright: ignore[reportArgumentType]
+            key,
+        )
+
+    def decode(self, payload_json: bytes | msgspec.Raw | Mapping[str, Any]) -> Any:
+        """
+        Read a payload: an instance of the model, or a dict where there is no model.
+
+        Raises:
+            UndecodableError: It breaks the contract; names field and event type.
+        """
+        try:
+            return self._codec.read(payload_json)
+        except ValidationError as exc:
+            problem = explain(exc, cast("type[BaseModel]", self.model))
+        except InvalidEventError as exc:
+            problem = exc
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            problem = InvalidEventError(f"payload is no JSON object: {exc}")
+        raise UndecodableError(f"{self.event_type}: {problem}", field=problem.field)
+
+    def _invalid(self, why: str, field: str | None = None) -> InvalidEventError:
+        return InvalidEventError(
+            f"{self.event_type}: {why}", event_type=self.event_type, field=field
+        )
+
+    def _renamed(self, exc: InvalidEventError) -> InvalidEventError:
+        return self._invalid(str(exc), exc.field)
+
+
+def _id_text(value: Any) -> str | None:
+    """Return the canonical text of a value that is known to be a UUID."""
+    if value is None:
+        return None
+    if type(value) is str:
+        return value.lower() if len(value) == _UUID_LENGTH else str(UUID(value))
+    return str(value)
+
+
+def _own_id(value: Any) -> str | None:
+    return str(value) if isinstance(value, UUID) else None
+
+
+def _time_text(value: Any) -> str:
+    if type(value) is str and value[-1] == "Z" and value[10] == "T":
+        return value
+    return utc_text(read_instant(value))

@@ -1,0 +1,90 @@
+"""Ids: time-ordered ones for events, derived ones for foreign correlation ids."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import Final
+from uuid import UUID, uuid5
+
+from spile.spi import InvalidEventError
+
+_CORRELATION_NAMESPACE: Final = UUID("5c1f7a0e-9d3b-5e52-8f64-2b7a90c4d1e6")
+_VERSION_AND_VARIANT: Final = (0x7 << 76) | (0b10 << 62)
+
+# A generator of our own: `random.seed()` by the application must not make ids repeat.
+_random: Final = random.Random(os.urandom(32))  # noqa: S311 - ids need to be unique, not secret
+_getrandbits: Final = _random.getrandbits
+_last = 0
+
+
+def _reseed() -> None:
+    _random.seed(os.urandom(32))
+
+
+os.register_at_fork(after_in_child=_reseed)
+
+
+def _uuid7_int() -> int:
+    global _last  # noqa: PLW0603 - one clock for the whole process; a race costs order, not uniqueness
+    ns = time.time_ns()
+    ms = ns // 1_000_000
+    tick = (ms << 12) | ((ns - ms * 1_000_000) * 4096 // 1_000_000)
+    if tick <= _last:
+        tick = _last + 1
+    _last = tick
+    return ((tick >> 12) << 80) | ((tick & 0xFFF) << 64) | _VERSION_AND_VARIANT | _getrandbits(62)
+
+
+def uuid7() -> UUID:
+    """
+    Make a UUIDv7.
+
+    Ids made by one thread are strictly increasing; between threads and processes they are ordered
+    by the clock, to about a quarter of a microsecond.
+
+    Source: RFC 9562, section 6.2, method 3.
+    """
+    return UUID(int=_uuid7_int())
+
+
+def uuid7_text() -> str:
+    """Make a UUIDv7 in its canonical text form; the same as `str(uuid7())`, and cheaper."""
+    text = f"{_uuid7_int():032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def correlation_uuid(text: str) -> UUID:
+    """
+    Map a foreign correlation id to a UUID: the same text gives the same UUID, everywhere.
+
+    A text that is a UUID already maps to itself.
+    """
+    try:
+        return UUID(text)
+    except ValueError:
+        return uuid5(_CORRELATION_NAMESPACE, text)
+
+
+def parse_uuid(value: str | UUID, field: str) -> str:
+    """
+    Return the canonical text of a UUID.
+
+    Args:
+        value: A UUID, or its text in any form that `uuid.UUID` reads.
+        field: Name of the field that holds it, for the error.
+
+    Raises:
+        InvalidEventError: The value is no UUID.
+    """
+    if isinstance(value, UUID):
+        return str(value)
+    try:
+        return str(UUID(value))
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidEventError(
+            f"{field} must be a UUID, got {str(value)[:80]!r}: "
+            f"correlation_uuid(text) maps a foreign id to one",
+            field=field,
+        ) from None
