@@ -1,0 +1,20 @@
+"""The event bus on Kafka; the only part that knows the client."""
+
+from spile.adapters.kafka._environment import (
+    known_settings,
+    load_settings,
+    register_settings,
+    unknown_settings,
+)
+from spile.adapters.kafka._settings import KafkaSettings, redpanda_optimized_defaults
+from spile.adapters.kafka._source import KafkaSource
+
+__all__ = [
+    "KafkaSettings",
+    "KafkaSource",
+    "known_settings",
+    "load_settings",
+    "redpanda_optimized_defaults",
+    "register_settings",
+    "unknown_settings",
+]

@@ -1,0 +1,95 @@
+"""The SPILE_* variables as one namespace that several settings classes share."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import AliasChoices, ValidationError
+from pydantic_settings import BaseSettings
+
+from spile.spi import ConfigurationError
+
+PREFIX = "SPILE_"
+
+_KNOWN: set[str] = set()
+
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+
+
+def register_settings(names: Iterable[str] | type[BaseSettings]) -> None:
+    """
+    Make variables known, so that they are no longer taken for typing errors.
+
+    Args:
+        names: Variable names, such as `SPILE_HTTP_PORT`, or a settings class with that prefix.
+    """
+    _KNOWN.update(_variables(names) if isinstance(names, type) else names)
+
+
+def known_settings() -> frozenset[str]:
+    """Return all variables that somebody has registered."""
+    return frozenset(_KNOWN)
+
+
+def unknown_settings(environ: Mapping[str, str]) -> list[str]:
+    """Return one readable line per SPILE_* variable that nobody has registered."""
+    lines: list[str] = []
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in _KNOWN:
+            near = difflib.get_close_matches(name, _KNOWN, n=1)
+            hint = f", did you mean {near[0]}?" if near else ""
+            lines.append(f"{name}: there is no such setting{hint}")
+    return lines
+
+
+def load_settings(kind: type[SettingsT], **overrides: Any) -> SettingsT:
+    """
+    Read a settings class from the environment and report every mistake at once.
+
+    Args:
+        kind: Settings class; its variables are registered.
+        **overrides: Values that win over the environment.
+
+    Raises:
+        ConfigurationError: One line per mistake: unknown variables, wrong and contradictory values.
+    """
+    register_settings(kind)
+    lines = unknown_settings(os.environ)
+    settings: SettingsT | None = None
+    try:
+        settings = kind(**overrides)
+    except ValidationError as exc:
+        lines += _readable(kind, exc)
+    if settings is None or lines:
+        first = lines[0].partition(":")[0]
+        raise ConfigurationError("\n".join(lines), setting=first)
+    return settings
+
+
+def _readable(kind: type[BaseSettings], error: ValidationError) -> list[str]:
+    lines: list[str] = []
+    for found in error.errors(include_url=False, include_input=False):
+        text = found["msg"].removeprefix("Value error, ")
+        if found["loc"]:
+            lines.append(f"{_variable(kind, str(found['loc'][0]))}: {text}")
+        else:
+            lines += text.splitlines()
+    return lines
+
+
+def _variables(kind: type[BaseSettings]) -> set[str]:
+    return {_variable(kind, name) for name in kind.model_fields}
+
+
+def _variable(kind: type[BaseSettings], name: str) -> str:
+    if name.upper().startswith(PREFIX):
+        return name.upper()
+    field = kind.model_fields.get(name)
+    alias = field.validation_alias if field is not None else None
+    if isinstance(alias, AliasChoices):
+        alias = alias.choices[0]
+    prefix = kind.model_config.get("env_prefix") or ""
+    return str(alias) if alias is not None else f"{prefix}{name}".upper()
