@@ -1,0 +1,41 @@
+"""What every part's tests share: one real broker a session, and names that never meet."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from spile.testkit.broker import BrokerSettings, EmbeddedBroker
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[str]:
+    """
+    Bootstrap servers of a real Kafka: `SPILE_BOOTSTRAP_SERVERS`, else one broker for the session.
+
+    Shared by all tests: make topics and groups of your own and never stop it. A test that kills
+    brokers starts an `EmbeddedBroker` itself.
+    """
+    if given := BrokerSettings().bootstrap_servers:
+        yield given
+        return
+    with EmbeddedBroker() as broker:
+        yield broker.bootstrap_servers
+
+
+@pytest.fixture
+def unique() -> Callable[[str], str]:
+    """Make a name that no other test and no other run has, such as `orders-3f2a91bc04de`."""
+
+    def name(stem: str) -> str:
+        return f"{stem}-{uuid.uuid4().hex[:12]}"
+
+    return name
+
+
+@pytest.fixture
+def topic_suffix() -> str:
+    """Twelve lower-case hexadecimal digits, new for every test."""
+    return uuid.uuid4().hex[:12]
