@@ -20,6 +20,7 @@ from spile.topics._limits import (
     MAX_TOPIC_LENGTH,
 )
 from spile.topics._names import ENVIRONMENTS, TopicKind, TopicName, kebab
+from spile.topics._plan import Difference, Plan, TopicSetup, TopicState, plan, topic_setup
 from spile.topics._wire import Id, Instant, Wire, read_instant
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "MAX_RECORD_BYTES",
     "MAX_TOPIC_LENGTH",
     "Catalogue",
+    "Difference",
     "Envelope",
     "EventContract",
     "Id",
@@ -39,11 +41,14 @@ __all__ = [
     "JsonAny",
     "JsonArray",
     "JsonObject",
+    "Plan",
     "Prepared",
     "Route",
     "TopicKind",
     "TopicName",
+    "TopicSetup",
     "TopicSpec",
+    "TopicState",
     "Wire",
     "correlation_uuid",
     "decode_envelope",
@@ -51,8 +56,10 @@ __all__ = [
     "encode_envelope",
     "kebab",
     "parse_uuid",
+    "plan",
     "read_instant",
     "stated_type",
+    "topic_setup",
     "upper_snake",
     "uuid7",
     "uuid7_text",

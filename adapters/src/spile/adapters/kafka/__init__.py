@@ -1,5 +1,6 @@
 """The event bus on Kafka; the only part that knows the client."""
 
+from spile.adapters.kafka._admin import KafkaAdmin
 from spile.adapters.kafka._environment import (
     known_settings,
     load_settings,
@@ -10,6 +11,7 @@ from spile.adapters.kafka._settings import KafkaSettings, redpanda_optimized_def
 from spile.adapters.kafka._source import KafkaSource
 
 __all__ = [
+    "KafkaAdmin",
     "KafkaSettings",
     "KafkaSource",
     "known_settings",

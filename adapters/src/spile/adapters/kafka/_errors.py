@@ -166,7 +166,8 @@ def _ours(error: BaseException) -> type[SpileError]:
 
 def _describe(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    return text if text.startswith("[") or not text else f"{type(error).__name__}: {text}"
+    name = type(error).__name__
+    return text if text.startswith(("[", name)) else f"{name}: {text}" if text else name
 
 
 def _tls_refusal(error: BaseException) -> ssl.SSLError | None:
