@@ -13,10 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pydantic import TypeAdapter
-
 from spile.spi import BrokerUnavailableError, ConfigurationError
 
+from ._folder import ClusterFolder
 from ._ports import PortLease
 from ._process import OwnedProcess, ProcessMark, start_detached
 from ._properties import BrokerAddress, server_properties
@@ -26,8 +25,6 @@ from ._wire import cluster_view
 
 _POLL_S = 0.02
 _READY_LIMIT_S = 60.0
-_CLUSTER = TypeAdapter(list[BrokerAddress])
-_MARK = TypeAdapter(ProcessMark)
 
 
 class EmbeddedBroker:
@@ -65,7 +62,9 @@ class EmbeddedBroker:
     ) -> None:
         self._runtime = runtime or find_runtime(BrokerSettings().cache_dir)
         self._temporary = data is None
-        self._folder = Path(tempfile.mkdtemp(prefix="spile-kafka-")) if data is None else data
+        self._folder = ClusterFolder(
+            path=Path(tempfile.mkdtemp(prefix="spile-kafka-")) if data is None else data
+        )
         self._detached = detached
         self._overrides = dict(overrides or {})
         self._lease = PortLease(self._runtime.cache_dir / "ports")
@@ -93,7 +92,7 @@ class EmbeddedBroker:
     @property
     def folder(self) -> Path:
         """The folder of configuration, logs and data."""
-        return self._folder
+        return self._folder.path
 
     def address(self, node: int) -> str:
         """Return `host:port` of one broker."""
@@ -172,7 +171,7 @@ class EmbeddedBroker:
 
     def log_tail(self, node: int = 1, *, lines: int = 20) -> str:
         """Return the last lines of one broker's log."""
-        log = self._home(node) / "broker.log"
+        log = self._folder.log(node)
         text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
         return "\n".join(text.splitlines()[-lines:])
 
@@ -183,7 +182,19 @@ class EmbeddedBroker:
         self._marks.clear()
         self._lease.close()
         if self._temporary:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def release(self) -> None:
+        """
+        Let detached brokers live on without this object; `ClusterFolder.end` ends them.
+
+        Raises:
+            ConfigurationError: When the brokers are owned by this process.
+        """
+        if not self._detached:
+            raise ConfigurationError("only detached brokers live on; pass detached=True")
+        self._marks.clear()
+        self._lease.close()
 
     def __enter__(self) -> Self:
         return self
@@ -198,11 +209,11 @@ class EmbeddedBroker:
 
     def _lay_out(self, brokers: int, port: int | None) -> dict[int, BrokerAddress]:
         """Choose ports, or take those of the folder's last run, and write the configuration."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         cluster = self._leased(brokers, port)
         identity = _random_id()
         for address in cluster:
-            home = self._home(address.node)
+            home = self._folder.home(address.node)
             if not (home / "data").exists():
                 shutil.copytree(self._runtime.formatted, home / "data")
                 _set_identity(home / "data", node=address.node, cluster=identity)
@@ -214,11 +225,10 @@ class EmbeddedBroker:
 
     def _leased(self, brokers: int, port: int | None) -> list[BrokerAddress]:
         """Lease the ports of all brokers and remember them in the folder."""
-        record = self._folder / "cluster.json"
-        known = _CLUSTER.validate_json(record.read_bytes()) if record.is_file() else []
+        known = self._folder.addresses()
         if known and len(known) != brokers:
             raise ConfigurationError(
-                f"{self._folder} holds a cluster of {len(known)} brokers, not {brokers}; choose"
+                f"{self.folder} holds a cluster of {len(known)} brokers, not {brokers}; choose"
                 " another folder or delete it"
             )
         ports = self._ports(brokers, port, known)
@@ -226,7 +236,7 @@ class EmbeddedBroker:
             BrokerAddress(node=i + 1, port=ports[i], controller_port=ports[brokers + i])
             for i in range(brokers)
         ]
-        record.write_bytes(_CLUSTER.dump_json(cluster))
+        self._folder.remember_addresses(cluster)
         return cluster
 
     def _ports(self, brokers: int, port: int | None, known: list[BrokerAddress]) -> list[int]:
@@ -246,25 +256,22 @@ class EmbeddedBroker:
 
     def _launch(self, node: int) -> None:
         """Start the process of one broker."""
-        home = self._home(node)
+        home = self._folder.home(node)
         heap_mb = 400 if len(self._cluster) == 1 else 256
         command = self._runtime.command(
             "kafka.Kafka", str((home / "server.properties").resolve()), heap_mb=heap_mb
         )
         if self._detached:
-            self._marks[node] = start_detached(command, log=home / "broker.log")
+            self._marks[node] = start_detached(command, log=self._folder.log(node))
         else:
-            self._owned[node] = OwnedProcess(command, log=home / "broker.log")
+            self._owned[node] = OwnedProcess(command, log=self._folder.log(node))
             self._marks[node] = self._owned[node].mark
-        (home / "pid.json").write_bytes(_MARK.dump_json(self._marks[node]))
+        self._folder.remember_mark(node, self._marks[node])
 
     def _knows(self, node: int, expected: dict[int, str]) -> bool:
         """Say whether one broker answers and lists exactly the expected brokers or more."""
         view = cluster_view(self.address(node))
         return view is not None and expected.items() <= view.brokers.items()
-
-    def _home(self, node: int) -> Path:
-        return self._folder / f"node{node}"
 
 
 def _random_id() -> str:

