@@ -1,0 +1,171 @@
+"""What is written into the headers of a dead letter, and read back from them."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from spile.adapters.delivery._headers import utc_text
+from spile.adapters.delivery._records import WireHeaders
+from spile.spi import ProtocolRecord
+
+PREFIX = "x-spile-dlq-"
+_MAX_MESSAGE_BYTES = 1024
+_MAX_REPLAYS = 1_000_000
+_MAX_DIGITS = 19
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """
+    Where a dead letter came from.
+
+    Attributes:
+        timestamp: Record time in milliseconds.
+        group: Group of an earlier round.
+        first_failure: That of an earlier round.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    group: str | None = None
+    first_failure: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Burial:
+    """
+    Why a record becomes a dead letter.
+
+    Attributes:
+        attempts: How often it was tried in this round.
+        replays: How often it was reprocessed before; 0 writes no header.
+        run_id: Reprocessing run that put it back.
+    """
+
+    group: str
+    attempts: int
+    error: BaseException
+    first_failure: datetime
+    last_failure: datetime
+    replays: int = 0
+    run_id: str | None = None
+
+
+def inbound_headers(record: ProtocolRecord) -> WireHeaders:
+    """Return the headers as they came, without those that only a dead letter queue may write."""
+    return [pair for pair in record.headers if not pair[0].lower().startswith(PREFIX)]
+
+
+def added_headers(origin: Origin, why: Burial, scrub: Callable[[str], str]) -> WireHeaders:
+    """Return the headers that a dead letter gets on top."""
+    facts = {
+        "original-topic": origin.topic,
+        "original-partition": str(origin.partition),
+        "original-offset": str(origin.offset),
+        "original-timestamp": str(origin.timestamp),
+        "consumer-group": why.group,
+        "attempts": str(why.attempts),
+        "error-type": type(why.error).__name__,
+        "error-message": error_text(why.error, scrub),
+        "error-digest": error_digest(why.error),
+        "first-failure": utc_text(why.first_failure),
+        "last-failure": utc_text(why.last_failure),
+    }
+    if why.replays:
+        facts["replay-count"] = str(why.replays)
+    if why.run_id is not None:
+        facts["replay-run"] = why.run_id
+    return [(PREFIX + name, text.encode()) for name, text in facts.items()]
+
+
+def error_text(error: BaseException, scrub: Callable[[str], str]) -> str:
+    """Return what an error says, control characters escaped, at most 1 KiB of UTF-8."""
+    text = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in scrub(str(error))
+    )
+    data = text.encode("utf-8", "backslashreplace")[:_MAX_MESSAGE_BYTES]
+    return data.decode("utf-8", "ignore")
+
+
+def error_digest(error: BaseException) -> str:
+    """Return the SHA-256 of an error's type and frames: equal for failures at one place."""
+    digest = hashlib.sha256(type(error).__qualname__.encode())
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        place = f"{frame.f_globals.get('__name__')}:{frame.f_code.co_qualname}:{line}\n"
+        digest.update(place.encode())
+    return digest.hexdigest()
+
+
+def replay_count(record: ProtocolRecord) -> int:
+    """Return how often a record was reprocessed; 0 when its header is missing or senseless."""
+    count = _number(_last(record, "replay-count"))
+    return 0 if count is None else min(count, _MAX_REPLAYS)
+
+
+def replay_run(record: ProtocolRecord) -> str | None:
+    """Return the reprocessing run that put a record back."""
+    return _last(record, "replay-run")
+
+
+def origin_of(
+    record: ProtocolRecord, *, topic: str | None = None, earlier_round: bool = False
+) -> Origin:
+    """
+    Return where a record came from.
+
+    Args:
+        record: The record.
+        topic: Topic to name instead of the record's own; never one from a header.
+        earlier_round: The record is a dead letter already: its headers tell partition, offset,
+            time, group and first failure, as information only.
+    """
+    topic = topic or record.topic
+    here = Origin(
+        topic=topic, partition=record.partition, offset=record.offset, timestamp=record.timestamp
+    )
+    if not earlier_round:
+        return here
+    numbers = [
+        _number(_last(record, f"original-{n}")) for n in ("partition", "offset", "timestamp")
+    ]
+    partition, offset, timestamp = numbers
+    if partition is None or offset is None or timestamp is None:
+        return here
+    return Origin(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        timestamp=timestamp,
+        group=_last(record, "consumer-group"),
+        first_failure=_moment(_last(record, "first-failure")),
+    )
+
+
+def _last(record: ProtocolRecord, name: str) -> str | None:
+    wanted = PREFIX + name
+    for key, value in reversed(record.headers):
+        if key == wanted:
+            return value.decode("utf-8", "replace")
+    return None
+
+
+def _number(text: str | None) -> int | None:
+    if text is None or len(text) > _MAX_DIGITS or not (text.isascii() and text.isdigit()):
+        return None
+    return int(text)
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo is not None else None

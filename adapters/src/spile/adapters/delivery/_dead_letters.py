@@ -1,0 +1,213 @@
+"""The dead letter queue of each topic: `<topic>.dlq`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import structlog
+
+from spile.adapters.delivery._backoff import Backoff
+from spile.adapters.delivery._dead_letter_headers import (
+    Burial,
+    Origin,
+    added_headers,
+    inbound_headers,
+    origin_of,
+    replay_count,
+)
+from spile.adapters.delivery._headers import encode_headers
+from spile.adapters.delivery._message import ReceivedMessage
+from spile.adapters.delivery._ports import RecordSender, SourceFactory
+from spile.adapters.delivery._records import OutgoingRecord, Record
+from spile.adapters.delivery._replay import DeadLetterReader
+from spile.spi import (
+    ConfigurationError,
+    InvalidTopicError,
+    ProtocolDLQHandler,
+    ProtocolEventMessage,
+    ProtocolRecord,
+)
+
+log = structlog.get_logger(__name__)
+
+DLQ_SUFFIX = ".dlq"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class DeadLetterQueue(ProtocolDLQHandler):
+    """
+    Keeps what cannot be handled in `<topic>.dlq`, key, value and headers byte for byte.
+
+    Added headers start with `x-spile-dlq-` and say where the record came from and what went wrong;
+    inbound headers of that prefix are replaced, except a replay count, which is kept.
+
+    Args:
+        sender: Writes to the queues.
+        source_factory: Reads them; `reprocess_dlq_messages` needs it.
+        group: Consumer group that the messages of `send_to_dlq` failed in.
+        reprocess_group: Group that reprocessing reads with; `<group>.dlq-reprocess` by default.
+        scrub: Removes secrets from an error's text before it is written.
+        backoff: Waits between the attempts of reprocessing.
+        clock: Aware time.
+    """
+
+    def __init__(
+        self,
+        sender: RecordSender,
+        source_factory: SourceFactory | None = None,
+        *,
+        group: str = "unknown",
+        reprocess_group: str | None = None,
+        scrub: Callable[[str], str] = str,
+        backoff: Backoff | None = None,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
+        self._sender = sender
+        self._source_factory = source_factory
+        self._group = group
+        self._reprocess_group = reprocess_group or f"{group}.dlq-reprocess"
+        self._scrub = scrub
+        self._backoff = backoff or Backoff()
+        self._clock = clock
+
+    async def send_to_dlq(
+        self,
+        original_topic: str,
+        message: ProtocolEventMessage,
+        error: Exception,
+        retry_count: int,
+    ) -> None:
+        """
+        Keep a failed message; when this returns it is acknowledged by all in-sync replicas.
+
+        Raises:
+            RetriableError: It could not be written now; its offset must not be committed.
+            UnknownTopicError: The topic has no dead letter queue.
+            RejectedError: The broker refused the record.
+        """
+        record = _record_of(original_topic, message, self._clock())
+        await self.keep(record, error, group=self._group, attempts=retry_count + 1)
+
+    async def keep(
+        self,
+        record: ProtocolRecord,
+        error: BaseException,
+        *,
+        group: str,
+        attempts: int,
+        first_failure: datetime | None = None,
+    ) -> None:
+        """
+        Keep a failed record in the queue of its topic.
+
+        Args:
+            record: Written byte for byte.
+            error: What went wrong last.
+            group: Consumer group that failed.
+            attempts: How often it was tried.
+            first_failure: When it failed first; now when None.
+
+        Raises:
+            RetriableError: It could not be written now; its offset must not be committed.
+            UnknownTopicError: The topic has no dead letter queue.
+            RejectedError: The broker refused the record.
+        """
+        now = self._clock()
+        burial = Burial(
+            group=group,
+            attempts=attempts,
+            error=error,
+            first_failure=first_failure or now,
+            last_failure=now,
+            replays=replay_count(record),
+        )
+        await self._write(record.topic + DLQ_SUFFIX, record, origin_of(record), burial)
+
+    async def reprocess_dlq_messages(
+        self,
+        dlq_topic: str,
+        handler: Callable[[ProtocolEventMessage], Awaitable[bool]],
+        max_retries: int = 3,
+    ) -> dict[str, int]:
+        """
+        Handle what stands in a dead letter queue now; see `ProtocolDLQHandler`.
+
+        A message whose attempts are spent goes back to the end of the queue with its replay count
+        raised, before its offset is committed; it is not handled again in the same run. Key order
+        does not hold here.
+
+        Args:
+            dlq_topic: Full name that ends in `.dlq`.
+            handler: Returns whether the message is done; must be idempotent.
+            max_retries: Attempts per message, at least 1.
+
+        Raises:
+            InvalidTopicError: The name does not end in `.dlq`.
+            ConfigurationError: This queue was made without a source factory.
+            UnknownTopicError: There is no such queue.
+            RetriableError: The broker is away; run it again.
+        """
+        if not dlq_topic.endswith(DLQ_SUFFIX):
+            raise InvalidTopicError(
+                f"{dlq_topic!r} is no dead letter queue; its name must end in {DLQ_SUFFIX!r}",
+                topic=dlq_topic,
+            )
+        if self._source_factory is None:
+            raise ConfigurationError("reprocessing needs a DeadLetterQueue with a source factory")
+        source = self._source_factory([dlq_topic], self._reprocess_group)
+        reader = DeadLetterReader(source, handler, max_retries=max_retries, backoff=self._backoff)
+        return await reader.run(self._put_back)
+
+    async def _put_back(
+        self, record: ProtocolRecord, error: BaseException, attempts: int, run_id: str
+    ) -> None:
+        """Write a record of a queue to its end again, one replay older."""
+        now = self._clock()
+        topic = record.topic.removesuffix(DLQ_SUFFIX)
+        origin = origin_of(record, topic=topic, earlier_round=True)
+        burial = Burial(
+            group=origin.group or self._group,
+            attempts=attempts,
+            error=error,
+            first_failure=origin.first_failure or now,
+            last_failure=now,
+            replays=replay_count(record) + 1,
+            run_id=run_id,
+        )
+        await self._write(record.topic, record, origin, burial)
+
+    async def _write(self, queue: str, record: ProtocolRecord, origin: Origin, why: Burial) -> None:
+        headers = inbound_headers(record) + added_headers(origin, why, self._scrub)
+        receipt = await self._sender.send(
+            [OutgoingRecord(queue, record.key, record.value, headers)]
+        )
+        for failure in receipt.failures.values():
+            raise failure
+        log.warning(
+            "message went to the dead letter queue",
+            topic=origin.topic,
+            partition=origin.partition,
+            offset=origin.offset,
+            group=why.group,
+            attempts=why.attempts,
+            error_type=type(why.error).__name__,
+        )
+
+
+def _record_of(topic: str, message: ProtocolEventMessage, now: datetime) -> ProtocolRecord:
+    if isinstance(message, ReceivedMessage) and message.record.topic == topic:
+        return message.record
+    raw = message.record if isinstance(message, ReceivedMessage) else None
+    return Record(
+        topic=topic,
+        partition=-1 if message.partition is None else message.partition,
+        offset=int(message.offset) if message.offset is not None else -1,
+        timestamp=raw.timestamp if raw else int(now.timestamp() * 1000),
+        key=message.key,
+        value=raw.value if raw else message.value,
+        headers=tuple(raw.headers if raw else encode_headers(message.headers)),
+    )

@@ -1,0 +1,232 @@
+"""
+Lanes: bounded buffers between the poll loop and the handlers, each with one task.
+
+The poll loop puts in what it polled and looks at `full`; a lane says `room` when it is half empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+from spile.adapters.delivery._boundary import MessageBoundary
+from spile.adapters.delivery._holding import Holding
+from spile.adapters.delivery._observer import SubscriptionObserver
+from spile.adapters.delivery._tasks import Tasks
+from spile.spi import PartitionKey, ProtocolRecord
+
+Chunk = Sequence[ProtocolRecord]
+
+
+class Lanes(Protocol):
+    """What the subscription needs from either kind of lane."""
+
+    room: asyncio.Event
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more must be polled."""
+        ...
+
+    @property
+    def wanted(self) -> int:
+        """How many records to poll at most."""
+        ...
+
+    def take_on(self, holding: Holding) -> None:
+        """Begin with a partition."""
+        ...
+
+    def accept(self, polled: Mapping[PartitionKey, Chunk]) -> None:
+        """Buffer what was polled, of partitions that were taken on."""
+        ...
+
+    def let_go(self, holdings: Collection[Holding]) -> None:
+        """Drop what is buffered of these and hand out no more."""
+        ...
+
+    async def drained(self, holdings: Collection[Holding]) -> None:
+        """Wait until nothing of these is in hand."""
+        ...
+
+    def called_at(self) -> float | None:
+        """Return the loop time at which the longest running handler was called."""
+        ...
+
+    def set_open(self, *, is_open: bool) -> None:
+        """Stop handing out, or go on."""
+        ...
+
+
+class MessageLane:
+    """
+    One partition: messages one at a time, in order.
+
+    Args:
+        holding: The partition; when it ends, the lane ends after what is in hand.
+        boundary: Settles one message.
+        observer: Hears what left the hand.
+    """
+
+    def __init__(
+        self, holding: Holding, boundary: MessageBoundary, observer: SubscriptionObserver
+    ) -> None:
+        self.holding = holding
+        self.buffer: deque[ProtocolRecord] = deque()
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.is_open = True
+        self._boundary = boundary
+        self._observer = observer
+        self._ready = asyncio.Event()
+
+    def stir(self) -> None:
+        """Let the task look whether there is something to do."""
+        self._ready.set()
+
+    async def run(
+        self, previous: asyncio.Task[None] | None, on_taken: Callable[[MessageLane], None]
+    ) -> None:
+        """
+        Hand out until the partition ends.
+
+        Waits for the lane of an earlier assignment first: its handler may still run, and the order
+        of the partition must hold within this process.
+        """
+        if previous is not None and not previous.done():
+            await asyncio.wait([previous])
+        while not self.holding.ending:
+            if not self.buffer or not self.is_open:
+                self._ready.clear()
+                await self._ready.wait()
+                continue
+            record = self.buffer.popleft()
+            on_taken(self)
+            self.idle.clear()
+            try:
+                settled = await self._boundary.settle(record, self.holding)
+            finally:
+                self._observer.in_hand(-1)
+                self.idle.set()
+            if not settled:
+                return
+
+
+class MessageLanes:
+    """
+    One lane per partition.
+
+    Args:
+        boundary: Settles one message.
+        tasks: Owns the lanes' tasks.
+        capacity: Records per lane above which its partition is paused; one poll may exceed it.
+        hold_back: Pauses a partition at the source.
+        let_flow: Resumes it.
+        observer: Hears what comes in hand.
+    """
+
+    def __init__(
+        self,
+        boundary: MessageBoundary,
+        *,
+        tasks: Tasks,
+        capacity: int,
+        hold_back: Callable[[PartitionKey], None],
+        let_flow: Callable[[PartitionKey], None],
+        observer: SubscriptionObserver,
+    ) -> None:
+        self.room = asyncio.Event()
+        self._boundary = boundary
+        self._tasks = tasks
+        self._capacity = capacity
+        self._hold_back = hold_back
+        self._let_flow = let_flow
+        self._observer = observer
+        self._lanes: dict[PartitionKey, MessageLane] = {}
+        self._latest: dict[PartitionKey, tuple[MessageLane, asyncio.Task[None]]] = {}
+        self._alive: set[MessageLane] = set()
+        self._is_open = True
+
+    @property
+    def full(self) -> bool:
+        """Whether every lane is paused."""
+        return bool(self._lanes) and all(x.holding.paused for x in self._lanes.values())
+
+    @property
+    def wanted(self) -> int:
+        """As many as one lane holds."""
+        return self._capacity
+
+    def take_on(self, holding: Holding) -> None:
+        """Begin a lane with its own task."""
+        lane = MessageLane(holding, self._boundary, self._observer)
+        lane.is_open = self._is_open
+        topic, partition = holding.partition
+        latest = self._latest.get(holding.partition)
+        work = self._run(lane, latest[1] if latest else None)
+        task = self._tasks.start(work, f"lane of {topic}-{partition}")
+        self._lanes[holding.partition] = lane
+        self._latest[holding.partition] = (lane, task)
+        self.room.set()
+
+    def accept(self, polled: Mapping[PartitionKey, Chunk]) -> None:
+        """Buffer per partition; pause the partitions that are full now."""
+        for partition, chunk in polled.items():
+            lane = self._lanes.get(partition)
+            if lane is None:
+                continue
+            lane.buffer.extend(chunk)
+            lane.stir()
+            self._observer.in_hand(len(chunk))
+            if len(lane.buffer) >= self._capacity and not lane.holding.paused:
+                lane.holding.paused = True
+                self._hold_back(partition)
+        if self.full:
+            self.room.clear()
+
+    def let_go(self, holdings: Collection[Holding]) -> None:
+        """Empty the lanes of these; they end after what is in hand."""
+        for holding in holdings:
+            holding.end()
+            lane = self._lanes.get(holding.partition)
+            if lane is not None and lane.holding is holding:
+                del self._lanes[holding.partition]
+                self._observer.in_hand(-len(lane.buffer))
+                lane.buffer.clear()
+                lane.stir()
+        self.room.set()
+
+    async def drained(self, holdings: Collection[Holding]) -> None:
+        """Wait until nothing of these is in hand."""
+        for holding in holdings:
+            latest = self._latest.get(holding.partition)
+            if latest is not None and latest[0].holding is holding:
+                await latest[0].idle.wait()
+
+    def called_at(self) -> float | None:
+        """Return when the longest running handler was called."""
+        calls = (lane.holding.called_at for lane in self._alive)
+        return min((called for called in calls if called is not None), default=None)
+
+    def set_open(self, *, is_open: bool) -> None:
+        """Stop handing out, or go on."""
+        self._is_open = is_open
+        for lane in self._lanes.values():
+            lane.is_open = is_open
+            lane.stir()
+
+    async def _run(self, lane: MessageLane, previous: asyncio.Task[None] | None) -> None:
+        self._alive.add(lane)
+        try:
+            await lane.run(previous, self._taken)
+        finally:
+            self._alive.discard(lane)
+
+    def _taken(self, lane: MessageLane) -> None:
+        holding = lane.holding
+        if holding.paused and len(lane.buffer) < self._capacity // 2:
+            holding.paused = False
+            self._let_flow(holding.partition)
+            self.room.set()

@@ -1,0 +1,394 @@
+"""A running subscription: polls, feeds lanes, commits, follows rebalances."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from spile.adapters.delivery._backoff import Backoff
+from spile.adapters.delivery._batch_lane import BatchLane
+from spile.adapters.delivery._boundary import MessageBoundary, Retries
+from spile.adapters.delivery._dead_letters import DeadLetterQueue
+from spile.adapters.delivery._holding import Committer, Holding
+from spile.adapters.delivery._lanes import Lanes, MessageLanes
+from spile.adapters.delivery._observer import SilentObserver, SubscriptionObserver
+from spile.adapters.delivery._ports import RecordSource
+from spile.adapters.delivery._tasks import Tasks
+from spile.spi import (
+    BatchHandler,
+    HandlerStalledError,
+    MessageHandler,
+    PartitionKey,
+    ProtocolOffsetStore,
+    ProtocolSubscription,
+    RetriableError,
+    SpileError,
+)
+
+log = structlog.get_logger(__name__)
+
+_COMMIT_LIMIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionOptions:
+    """
+    Limits and times of a subscription; times in seconds.
+
+    Attributes:
+        max_batch_records: Most records per call of a batch handler.
+        lane_capacity: Records that a lane buffers before its partitions are paused; by default two
+            batches, or 500 per partition in message mode.
+        poll_timeout_s: Longest wait in one poll; how fast a close is noticed.
+        commit_interval_s: Offsets are committed this long after the first one that is done.
+        drain_limit_s: How long a revocation waits for what is in hand; keep it below half of the
+            group's rebalance timeout.
+        close_limit_s: How long a close waits for what is in hand.
+        stall_after_s: Age of a handler call at which the subscription ends.
+        keepalive_s: While buffers are full, time between polls that fetch nothing.
+        backoff: Waits after failed polls, and between attempts of a batch.
+        reopen_after: Failed polls in a row after which the source is opened anew.
+    """
+
+    max_batch_records: int = 5000
+    lane_capacity: int | None = None
+    poll_timeout_s: float = 0.2
+    commit_interval_s: float = 0.5
+    drain_limit_s: float = 15.0
+    close_limit_s: float = 20.0
+    stall_after_s: float = 300.0
+    keepalive_s: float = 1.0
+    backoff: Backoff = field(default_factory=Backoff)
+    reopen_after: int = 3
+
+
+class Subscription(ProtocolSubscription):
+    """
+    One member of a consumer group with its handler; make it by `of_messages` or `of_batches`.
+
+    Offsets are committed after handling only. Ends by `close`, by an error that no retry cures, by
+    a handler error in batch mode, or by a stalled handler; `failure` then tells why.
+
+    Args:
+        source: Not open yet; the subscription opens and closes it.
+        options: Limits and times.
+        offsets: Where partitions start, instead of the committed offsets.
+        on_end: Called once, when it has ended.
+    """
+
+    def __init__(
+        self,
+        source: RecordSource,
+        *,
+        options: SubscriptionOptions | None = None,
+        offsets: ProtocolOffsetStore | None = None,
+        on_end: Callable[[Subscription], None] | None = None,
+    ) -> None:
+        self._source = source
+        self._options = options or SubscriptionOptions()
+        self._offsets = offsets
+        self._on_end = on_end
+        self._tasks = Tasks(self._fail)
+        self._committer = Committer(source, self._options.commit_interval_s)
+        self._lanes: Lanes
+        self._held: dict[PartitionKey, Holding] = {}
+        self._failure: BaseException | None = None
+        self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._user_paused = False
+        self._held_back = False
+
+    @classmethod
+    def of_messages(
+        cls,
+        source: RecordSource,
+        handler: MessageHandler,
+        *,
+        group_id: str,
+        dead_letters: DeadLetterQueue | None = None,
+        retries: Retries | None = None,
+        manual_ack: bool = False,
+        options: SubscriptionOptions | None = None,
+        observer: SubscriptionObserver | None = None,
+        on_end: Callable[[Subscription], None] | None = None,
+    ) -> Subscription:
+        """
+        Return a subscription that hands out messages one at a time per partition.
+
+        Args:
+            source: Where to read.
+            handler: Must be idempotent.
+            group_id: Named in dead letters.
+            dead_letters: Takes what fails; without it a failure ends the subscription.
+            retries: Before a message becomes a dead letter.
+            manual_ack: Returning without `ack()` means the same message again.
+            options: Limits and times.
+            observer: Hears what happens.
+            on_end: Called once, when it has ended.
+        """
+        self = cls(source, options=options, on_end=on_end)
+        observer = observer or SilentObserver()
+        boundary = MessageBoundary(
+            handler,
+            committer=self._committer,
+            dead_letters=dead_letters,
+            group_id=group_id,
+            retries=retries or Retries(),
+            manual_ack=manual_ack,
+            observer=observer,
+        )
+        self._lanes = MessageLanes(
+            boundary,
+            tasks=self._tasks,
+            capacity=self._options.lane_capacity or 500,
+            hold_back=lambda partition: source.pause([partition]),
+            let_flow=self._let_flow,
+            observer=observer,
+        )
+        return self
+
+    @classmethod
+    def of_batches(
+        cls,
+        source: RecordSource,
+        handler: BatchHandler,
+        *,
+        offsets: ProtocolOffsetStore | None = None,
+        options: SubscriptionOptions | None = None,
+        observer: SubscriptionObserver | None = None,
+        on_end: Callable[[Subscription], None] | None = None,
+    ) -> Subscription:
+        """Return a subscription that hands out batches over all partitions; see `of_messages`."""
+        self = cls(source, options=options, offsets=offsets, on_end=on_end)
+        chosen = self._options
+        self._lanes = BatchLane(
+            handler,
+            committer=self._committer,
+            max_records=chosen.max_batch_records,
+            capacity=chosen.lane_capacity or 2 * chosen.max_batch_records,
+            backoff=chosen.backoff,
+            observer=observer or SilentObserver(),
+        )
+        return self
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why it ended by itself; None while it runs and after a clean close."""
+        return self._failure
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self._ended.is_set()
+
+    async def start(self) -> None:
+        """
+        Join the group and begin.
+
+        Raises:
+            SpileError: As `RecordSource.open`; nothing runs then.
+        """
+        try:
+            await self._source.open(self)
+            self._tasks.start(self._committer.run(), "commits")
+            if isinstance(self._lanes, BatchLane):
+                self._tasks.start(self._lanes.run(), "batches")
+            self._tasks.start(self._run(), "polls")
+        except BaseException:
+            await self._tasks.close()
+            await self._source.close()
+            self._ended.set()
+            raise
+
+    async def pause(self) -> None:
+        """Stop handing out records and stay in the group."""
+        self._user_paused = True
+        self._lanes.set_open(is_open=False)
+        self._source.pause(list(self._held))
+
+    async def resume(self) -> None:
+        """Go on after `pause`; after a close it is a no-op."""
+        self._user_paused = False
+        if not self._stopping.is_set():
+            self._lanes.set_open(is_open=True)
+            self._flow()
+
+    async def lag(self) -> Mapping[PartitionKey, int]:
+        """Return, for each assigned partition, the records behind the end of the log."""
+        return await self._source.lag()
+
+    async def close(self) -> None:
+        """
+        Stop intake, let what is in hand finish within the close limit, commit, leave the group.
+
+        Called from the handler itself it only begins the close, which waits for the handler.
+        """
+        self._stop()
+        if not self._tasks.is_inside():
+            await self._ended.wait()
+
+    async def wait(self) -> None:
+        """
+        Wait until the subscription has ended.
+
+        Raises:
+            BaseException: What ended it, if it did not end by `close`.
+        """
+        await self._ended.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def assigned(self, partitions: Sequence[PartitionKey]) -> None:
+        """Begin with partitions, at the offset store's place when there is one."""
+        if self._stopping.is_set():
+            return
+        if self._offsets is not None:
+            await self._seek_to_stored(self._offsets, partitions)
+        for partition in partitions:
+            holding = self._held[partition] = Holding(partition)
+            self._lanes.take_on(holding)
+        if self._user_paused or self._held_back:
+            self._source.pause(partitions)
+
+    async def revoked(self, partitions: Sequence[PartitionKey]) -> None:
+        """Finish what is in hand within the drain limit, commit it, and forget the partitions."""
+        ending = [self._held.pop(p) for p in partitions if p in self._held]
+        if ending:
+            await self._release(ending, self._options.drain_limit_s)
+
+    async def _release(self, ending: Sequence[Holding], limit_s: float) -> None:
+        self._lanes.let_go(ending)
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._lanes.drained(ending)
+        except TimeoutError:
+            log.warning("handler still runs, its result will be dropped", limit_s=limit_s)
+        try:
+            await self._committer.flush_within(_COMMIT_LIMIT_S)
+        except SpileError as exc:
+            self._fail(exc)
+        finally:
+            for holding in ending:
+                holding.gone = True
+
+    async def _seek_to_stored(
+        self, store: ProtocolOffsetStore, partitions: Sequence[PartitionKey]
+    ) -> None:
+        try:
+            stored = await store.next_offsets(partitions)
+        except BaseException as exc:
+            self._fail(exc)
+            raise
+        for partition in partitions:
+            if partition in stored:
+                self._source.seek(partition, stored[partition])
+
+    async def _run(self) -> None:
+        limit_s = self._options.close_limit_s
+        try:
+            await self._poll_until_stopped()
+        except asyncio.CancelledError:
+            limit_s = 0.0
+            self._fail(RuntimeError("the subscription was cancelled from outside, not closed"))
+            raise
+        except SpileError as exc:
+            self._fail(exc)
+        except BaseException as exc:
+            self._fail(exc)
+            raise
+        finally:
+            self._stop()
+            await self._shut(0.0 if isinstance(self._failure, HandlerStalledError) else limit_s)
+
+    async def _shut(self, limit_s: float) -> None:
+        try:
+            await self._release(list(self._held.values()), limit_s)
+            self._held.clear()
+            await self._tasks.close(1.0)
+            await self._source.close()
+        finally:
+            self._ended.set()
+            if self._on_end is not None:
+                self._on_end(self)
+
+    async def _poll_until_stopped(self) -> None:
+        options, lanes, source = self._options, self._lanes, self._source
+        failures = 0
+        while not self._stopping.is_set():
+            self._check_stalled()
+            timeout_s = options.poll_timeout_s
+            if lanes.full and not await self._room_comes():
+                timeout_s = 0.0
+            elif self._held_back:
+                self._held_back = False
+                self._flow()
+            try:
+                polled = await source.poll(timeout_s=timeout_s, max_records=lanes.wanted)
+            except RetriableError as exc:
+                failures += 1
+                await self._recover(exc, failures)
+                continue
+            failures = 0
+            if polled:
+                lanes.accept(polled)
+
+    async def _room_comes(self) -> bool:
+        """Wait for room; without it hold all partitions back, so that a poll fetches nothing."""
+        try:
+            async with asyncio.timeout(self._options.keepalive_s):
+                await self._lanes.room.wait()
+        except TimeoutError:
+            self._held_back = True
+            self._source.pause(list(self._held))
+            return False
+        return True
+
+    def _flow(self) -> None:
+        if not self._user_paused and not self._held_back:
+            self._source.resume([p for p, holding in self._held.items() if not holding.paused])
+
+    def _let_flow(self, partition: PartitionKey) -> None:
+        if not self._user_paused and not self._held_back:
+            self._source.resume([partition])
+
+    async def _recover(self, error: RetriableError, failures: int) -> None:
+        """Wait after a failed poll; after some in a row open the source anew."""
+        delay_s = self._options.backoff.delay(failures)
+        log.warning(
+            "poll failed", error=str(error), failures=failures, retry_in_s=round(delay_s, 2)
+        )
+        try:
+            async with asyncio.timeout(delay_s):
+                await self._stopping.wait()
+        except TimeoutError:
+            if failures % self._options.reopen_after == 0:
+                try:
+                    await self._source.reopen()
+                except RetriableError as exc:
+                    log.warning("source could not be opened anew", error=str(exc))
+
+    def _check_stalled(self) -> None:
+        called_at = self._lanes.called_at()
+        if called_at is None:
+            return
+        age_s = asyncio.get_running_loop().time() - called_at
+        if age_s > self._options.stall_after_s:
+            raise HandlerStalledError(
+                f"the handler runs for {age_s:.0f} s, longer than the stall limit of "
+                f"{self._options.stall_after_s:.0f} s; its offsets are kept"
+            )
+
+    def _fail(self, error: BaseException) -> None:
+        """End because of an error; the first one counts."""
+        if self._failure is None and not self._ended.is_set():
+            self._failure = error
+            log.error("subscription failed", error_type=type(error).__name__)
+        self._stop()
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._lanes.set_open(is_open=False)
+        self._lanes.room.set()

@@ -1,0 +1,14 @@
+"""The event bus in memory: partitions, keys, groups, offsets and dead letters as on a broker."""
+
+from spile.adapters.memory._cluster import MemoryCluster, MemorySender, MemorySource
+from spile.adapters.memory._log import FaultHook, Faults, MemoryTopic, Operation
+
+__all__ = [
+    "FaultHook",
+    "Faults",
+    "MemoryCluster",
+    "MemorySender",
+    "MemorySource",
+    "MemoryTopic",
+    "Operation",
+]
