@@ -48,7 +48,7 @@ class TopicSpec:
         InvalidTopicError: The name breaks the rules, has an environment, a suffix or a minor
             version, or leaves no room for suffixes (180 characters at most).
         InvalidEventError: An event type is not UPPER_SNAKE_CASE.
-        ConfigurationError: A number is out of range.
+        ConfigurationError: A number is out of range, or a contract is for another event type.
     """
 
     name: str
@@ -76,6 +76,11 @@ class TopicSpec:
             else EventContract(event_type, model, schema_version=self.schema_version, key=key)
             for event_type, model in self.models.items()
         }
+        for event_type, contract in contracts.items():
+            if contract.event_type != event_type:
+                raise ConfigurationError(
+                    f"topic {self.name}: the contract of {event_type} is for {contract.event_type}"
+                )
         object.__setattr__(self, "models", MappingProxyType(dict(self.models)))
         object.__setattr__(self, "contracts", MappingProxyType(contracts))
 

@@ -14,9 +14,8 @@ from pydantic import BaseModel, ValidationError
 from spile.spi import InvalidEventError, MessageTooLargeError, UndecodableError
 from spile.topics._codec import codec_of, utc_text
 from spile.topics._envelope import is_event_type
-from spile.topics._json import find_non_finite, is_deeper
+from spile.topics._json import is_deeper
 from spile.topics._limits import MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES
-from spile.topics._wire import read_instant
 from spile.topics.events._base import ObservabilityEvent, explain
 
 _EVENT_KEYS: Final = ("session_id", "workflow_id", "agent_id")
@@ -89,8 +88,15 @@ class EventContract:
         InvalidEventError: The event type is not UPPER_SNAKE_CASE.
     """
 
-    __slots__ = ("_codec", "_is_event", "event_type", "has_fast_path", "key", "model",
-                 "schema_version")  # fmt: skip
+    __slots__ = (
+        "_codec",
+        "_is_event",
+        "event_type",
+        "has_fast_path",
+        "key",
+        "model",
+        "schema_version",
+    )
 
     def __init__(
         self,
@@ -130,7 +136,9 @@ class EventContract:
             InvalidEventError: The payload breaks the contract; names field and event type.
             MessageTooLargeError: It has more than `MAX_PAYLOAD_BYTES` when encoded.
         """
-        if not isinstance(payload, (BaseModel, Mapping)):
+        # Callers without a type checker pass lists and texts; the exact types are the quick way.
+        kind: Any = type(payload)
+        if kind is not dict and kind is not self.model and not _is_readable(payload):
             raise self._invalid(f"expected an object or a model, got {type(payload).__name__}")
         try:
             data, values = self._codec.write(payload)
@@ -145,9 +153,6 @@ class EventContract:
                 limit_bytes=MAX_PAYLOAD_BYTES,
                 event_type=self.event_type,
             )
-        # msgspec writes NaN and infinities as null.
-        if b"null" in data and (path := find_non_finite(payload)) is not None:
-            raise self._invalid(f"{path}: NaN and Infinity are no JSON numbers", path)
         if is_deeper(data, MAX_JSON_DEPTH):
             self._check_depth(data)
         if self._is_event:
@@ -176,7 +181,7 @@ class EventContract:
             _id_text(values["event_id"]),
             correlation_id,
             None,
-            _time_text(values["timestamp"]),
+            values["timestamp"],
             correlation_id if key is None else _id_text(key),
         )
 
@@ -234,7 +239,5 @@ def _own_id(value: Any) -> str | None:
     return str(value) if isinstance(value, UUID) else None
 
 
-def _time_text(value: Any) -> str:
-    if type(value) is str and value[-1] == "Z" and value[10] == "T":
-        return value
-    return utc_text(read_instant(value))
+def _is_readable(payload: Any) -> bool:
+    return isinstance(payload, (BaseModel, Mapping))

@@ -15,6 +15,7 @@ from spile.topics._json import is_deeper, json_encoder
 from spile.topics._limits import MAX_ENVELOPE_DEPTH, MAX_RECORD_BYTES
 
 _EVENT_TYPE: Final = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*")
+_BRACE: Final = ord("{")
 _FIELD: Final = re.compile(r"`\$\.?([^`]*)`$")
 _MISSING: Final = re.compile(r"missing required field `([^`]+)`")
 
@@ -105,7 +106,7 @@ def decode_envelope(data: bytes) -> Envelope:
             f"envelope: event_type: {envelope.event_type[:80]!r} is not UPPER_SNAKE_CASE",
             field="event_type",
         )
-    if memoryview(envelope.payload)[:1] != b"{":
+    if memoryview(envelope.payload)[0] != _BRACE:
         raise UndecodableError("envelope: payload: expected an object", field="payload")
     if is_deeper(data, MAX_ENVELOPE_DEPTH):
         raise UndecodableError(_too_deep())

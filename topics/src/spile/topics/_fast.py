@@ -7,7 +7,6 @@ whatever is not known to mean the same in both makes the model go without a stru
 
 from __future__ import annotations
 
-import inspect
 import types
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_origin
@@ -24,7 +23,7 @@ _PLAIN: Final[frozenset[Any]] = frozenset({str, int, float, bool, UUID, type(Non
 _HARMLESS_CONFIG: Final = frozenset(
     {"strict", "frozen", "extra", "title", "allow_inf_nan", "hide_input_in_errors"}
 )
-_BOUNDS: Final = {
+_BOUNDS: Final[dict[type[object], str]] = {
     annotated_types.Ge: "ge",
     annotated_types.Gt: "gt",
     annotated_types.Le: "le",
@@ -93,7 +92,7 @@ def _factory(field: FieldInfo, type_: Any) -> Callable[[], Any]:
     factory = cast("Callable[[], Any]", field.default_factory)
     if factory is field.annotation and isinstance(type_, type):
         return type_  # a nested model by its own defaults is the nested struct by the same
-    if inspect.signature(factory).parameters:
+    if field.default_factory_takes_validated_data:
         raise _UnprovenError
     return factory
 
@@ -130,7 +129,7 @@ def _known(annotation: Any, metadata: list[Any], *, omit_none: bool) -> Any:
     type_ = _known_type(annotation, omit_none=omit_none)
     bounds: dict[str, Any] = {}
     for item in metadata:
-        name = _BOUNDS.get(type(item))
+        name = _BOUNDS.get(cast("type[object]", type(item)))
         if name is None:
             if type(item).__name__ == "Strict" or not _says_anything(item):
                 continue
@@ -147,7 +146,7 @@ def _says_anything(item: Any) -> bool:
     return not (isinstance(item, FieldInfo) and not item.metadata)
 
 
-def _known_type(annotation: Any, *, omit_none: bool) -> Any:
+def _known_type(annotation: Any, *, omit_none: bool) -> Any:  # noqa: PLR0911 - one return a kind
     if annotation in _PLAIN:
         return annotation
     origin, arguments = get_origin(annotation), get_args(annotation)

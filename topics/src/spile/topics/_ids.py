@@ -16,6 +16,7 @@ _VERSION_AND_VARIANT: Final = (0x7 << 76) | (0b10 << 62)
 # A generator of our own: `random.seed()` by the application must not make ids repeat.
 _random: Final = random.Random(os.urandom(32))  # noqa: S311 - ids need to be unique, not secret
 _getrandbits: Final = _random.getrandbits
+_time_ns: Final = time.time_ns
 _last = 0
 
 
@@ -28,9 +29,8 @@ os.register_at_fork(after_in_child=_reseed)
 
 def _uuid7_int() -> int:
     global _last  # noqa: PLW0603 - one clock for the whole process; a race costs order, not uniqueness
-    ns = time.time_ns()
-    ms = ns // 1_000_000
-    tick = (ms << 12) | ((ns - ms * 1_000_000) * 4096 // 1_000_000)
+    ms, rest = divmod(_time_ns(), 1_000_000)
+    tick = (ms << 12) | (rest << 12) // 1_000_000
     if tick <= _last:
         tick = _last + 1
     _last = tick
@@ -51,7 +51,7 @@ def uuid7() -> UUID:
 
 def uuid7_text() -> str:
     """Make a UUIDv7 in its canonical text form; the same as `str(uuid7())`, and cheaper."""
-    text = f"{_uuid7_int():032x}"
+    text = "%032x" % _uuid7_int()  # noqa: UP031 - faster than an f-string
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

@@ -110,8 +110,9 @@ class TopicName:
             raise _refuse(text, "is an isolation form without environment and group")
         if self.group is not None and not self.isolation:
             raise _refuse(text, "has a group, which only isolation forms have: use .isolated()")
-        is_retry = self.retry_group is not None and self.retry_tier is not None
-        if is_retry != (self.kind == "retry") or (self.retry_tier or 0) < 0:
+        wanted = self.kind == "retry"
+        given = (self.retry_group is not None, self.retry_tier is not None)
+        if given != (wanted, wanted) or (self.retry_tier or 0) < 0:
             raise _refuse(text, "needs retry_group and retry_tier >= 0 for a retry, and only then")
 
     def __str__(self) -> str:

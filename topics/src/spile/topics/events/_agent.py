@@ -11,7 +11,7 @@ from spile.topics.events._base import Milliseconds, Name, ObservabilityEvent, Sh
 
 class _AgentEvent(ObservabilityEvent, frozen=True):
     event_category: Literal["agent"] = "agent"
-    agent_id: Id
+    agent_id: Id  # pyright: ignore[reportGeneralTypeIssues] - keyword only
 
 
 class AgentStateChangedEvent(_AgentEvent, frozen=True):

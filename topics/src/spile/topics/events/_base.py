@@ -151,7 +151,7 @@ class ObservabilityEvent(_Strict, frozen=True):
     def _flatten(cls, data: Any) -> Any:
         if not isinstance(data, dict) or "payload" not in data:
             return cast("Any", data)
-        flat = cast("dict[str, Any]", dict(cast("dict[str, Any]", data)))
+        flat = dict(cast("dict[str, Any]", data))
         payload = flat.pop("payload")
         if not isinstance(payload, dict):
             raise ValueError("payload must be an object")  # noqa: TRY004 - pydantic wants ValueError

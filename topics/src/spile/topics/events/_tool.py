@@ -17,7 +17,7 @@ class PreToolUseEvent(_ToolEvent, frozen=True):
     """A tool is about to be called."""
 
     event_type: Literal["PreToolUse"] = "PreToolUse"
-    agent_id: Id
+    agent_id: Id  # pyright: ignore[reportGeneralTypeIssues] - keyword only
     tool_name: Name
     parameters: JsonObject
     tool_version: str | None = None
@@ -30,7 +30,7 @@ class PostToolUseEvent(_ToolEvent, frozen=True):
     """A tool call is over."""
 
     event_type: Literal["PostToolUse"] = "PostToolUse"
-    agent_id: Id
+    agent_id: Id  # pyright: ignore[reportGeneralTypeIssues] - keyword only
     tool_name: Name
     success: bool
     result: JsonAny | None = None

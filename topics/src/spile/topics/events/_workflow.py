@@ -11,7 +11,7 @@ from spile.topics.events._base import Count, Milliseconds, Name, ObservabilityEv
 
 class _WorkflowEvent(ObservabilityEvent, frozen=True):
     event_category: Literal["workflow"] = "workflow"
-    workflow_id: Id
+    workflow_id: Id  # pyright: ignore[reportGeneralTypeIssues] - keyword only
 
 
 class WorkflowStartedEvent(_WorkflowEvent, frozen=True):
