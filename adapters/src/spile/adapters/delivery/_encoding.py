@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from pydantic import BaseModel
 
 from spile.adapters.delivery._headers import utc_text
 from spile.adapters.delivery._records import OutgoingEvent, OutgoingRecord, WireHeaders
@@ -19,6 +21,7 @@ from spile.topics import (
     Route,
     encode_envelope,
     parse_uuid,
+    stated_type,
     uuid7_text,
 )
 
@@ -81,7 +84,7 @@ class EventEncoder:
         self._service = service
         self._service_json = _encode_json(service)
         self._source = ("source", service.encode())
-        self._lanes: dict[tuple[str, str | None], _Lane] = {}
+        self._lanes: dict[tuple[str, str | None, str | None], _Lane] = {}
 
     def encode(self, event: OutgoingEvent, now: str | None = None) -> Encoded:
         """
@@ -96,7 +99,9 @@ class EventEncoder:
             InvalidEventError: The event breaks its contract; the error names the field.
             MessageTooLargeError: The payload is over 1,000,000 bytes, or the record over 1,600,000.
         """
-        lane = self._lanes.get((event.event_type, event.topic)) or self._lane(event)
+        named = event.event_type
+        stated = stated_type(event.payload) if "." in named and _can_state(event.payload) else None
+        lane = self._lanes.get((named, event.topic, stated)) or self._lane(event, stated)
         prepared = lane.route.contract.prepare(event.payload)
         event_id = event.event_id
         event_id = (
@@ -139,6 +144,7 @@ class EventEncoder:
             timestamp=timestamp,
             service_json=self._service_json,
             payload_json=payload_json,
+            version=lane.route.version,
             metadata=metadata,
         )
         record = OutgoingRecord(lane.route.topic, key.encode(), value, headers)
@@ -147,20 +153,26 @@ class EventEncoder:
             _check_record_size(record, lane)
         return Encoded(record=record, event_id=event_id, route=lane.route)
 
-    def _lane(self, event: OutgoingEvent) -> _Lane:
+    def _lane(self, event: OutgoingEvent, stated: str | None) -> _Lane:
         route = self._catalogue.resolve(
             event.event_type,
             environment=self._environment,
             service=self._service,
             topic=event.topic,
+            payload_type=stated,
         )
         lane = _Lane(
             route=route,
             event_type=("event_type", route.event_type.encode()),
             schema_version=("schema_version", route.contract.schema_version.encode()),
         )
-        self._lanes[event.event_type, event.topic] = lane
+        self._lanes[event.event_type, event.topic, stated] = lane
         return lane
+
+
+def _can_state(payload: object) -> bool:
+    """Say whether a payload is of a kind that can name its own type."""
+    return isinstance(payload, BaseModel | Mapping)
 
 
 def _timestamp(event: OutgoingEvent) -> str | None:

@@ -7,13 +7,18 @@ from spile.adapters.kafka._environment import (
     register_settings,
     unknown_settings,
 )
+from spile.adapters.kafka._publishing import create_event_publisher, create_publisher
+from spile.adapters.kafka._sender import KafkaSender
 from spile.adapters.kafka._settings import KafkaSettings, redpanda_optimized_defaults
 from spile.adapters.kafka._source import KafkaSource
 
 __all__ = [
     "KafkaAdmin",
+    "KafkaSender",
     "KafkaSettings",
     "KafkaSource",
+    "create_event_publisher",
+    "create_publisher",
     "known_settings",
     "load_settings",
     "redpanda_optimized_defaults",

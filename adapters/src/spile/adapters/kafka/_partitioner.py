@@ -1,0 +1,42 @@
+"""From keys to partitions, as Kafka's own clients do it, with a memory for keys seen before."""
+
+from __future__ import annotations
+
+from spile.adapters.kafka._producer_client import partition_hash
+
+_MEMORY = 50_000
+
+
+class Partitioner:
+    """
+    Chooses partitions of one topic.
+
+    Murmur2 in Python costs 5 microseconds a key, a look into the memory 0.1; the memory holds up to
+    50,000 keys and starts anew when it is full or the partition count changes.
+    """
+
+    __slots__ = ("_memory", "_next", "count")
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._memory: dict[bytes, int] = {}
+        self._next = 0
+
+    def resize(self, count: int) -> None:
+        """Take a new partition count over."""
+        if count != self.count:
+            self.count = count
+            self._memory.clear()
+
+    def choose(self, key: bytes | None) -> int:
+        """Return the partition of a key; without a key they take turns."""
+        if key is None:
+            self._next = (self._next + 1) % self.count
+            return self._next
+        partition = self._memory.get(key)
+        if partition is None:
+            partition = partition_hash(key) % self.count
+            if len(self._memory) >= _MEMORY:
+                self._memory.clear()
+            self._memory[key] = partition
+        return partition

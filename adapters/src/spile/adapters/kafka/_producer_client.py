@@ -1,0 +1,214 @@
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportPrivateUsage=false
+# aiokafka ships no types; this file and `_client.py` are where that ends.
+"""One aiokafka producer behind types: batches in, futures of offsets out, a deadline everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    IllegalStateError,
+    KafkaError,
+    OutOfOrderSequenceNumber,
+    ProducerClosed,
+    ProducerFenced,
+    UnknownError,
+)
+from aiokafka.partitioner import murmur2
+
+from spile.adapters.kafka._client import Connection, pin_log_levels, refusal
+from spile.adapters.kafka._errors import translate
+from spile.spi import BrokerUnavailableError, SpileError
+
+_POISON = (
+    OutOfOrderSequenceNumber,
+    ProducerFenced,
+    ProducerClosed,
+    UnknownError,
+    IllegalStateError,
+)
+
+
+class BatchBuilder(Protocol):
+    """A batch being filled; `append` returns None when it is full."""
+
+    def append(
+        self,
+        *,
+        timestamp: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: list[tuple[str, bytes]],
+    ) -> object | None:
+        """Add one record; the time is in milliseconds."""
+        ...
+
+    def close(self) -> None:
+        """Take no more records."""
+        ...
+
+
+def partition_hash(key: bytes) -> int:
+    """Return the positive murmur2 hash that Kafka's own clients choose the partition by."""
+    return int(murmur2(key)) & 0x7FFFFFFF
+
+
+class ProducerClient:
+    """
+    One idempotent producer with `acks=all`, for one generation.
+
+    After an error in `is_poisoned` it must be aborted and replaced: an idempotent producer does not
+    recover from a gap in its sequence numbers (aiokafka #1017), nor from fencing or a fatal state.
+
+    Args:
+        connection: How to reach the brokers.
+        compression: Codec name, or `none`.
+        max_batch_bytes: Size of a batch before compression.
+        metadata_max_age_ms: How old the client's view of leaders may get.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        compression: str,
+        max_batch_bytes: int,
+        metadata_max_age_ms: int,
+    ) -> None:
+        self._connection = connection
+        self._producer = AIOKafkaProducer(
+            **connection.arguments(),
+            acks="all",
+            enable_idempotence=True,
+            compression_type=None if compression == "none" else compression,
+            max_batch_size=max_batch_bytes,
+            linger_ms=0,
+            request_timeout_ms=connection.request_timeout_ms,
+            retry_backoff_ms=connection.retry_backoff_ms,
+            metadata_max_age_ms=metadata_max_age_ms,
+        )
+        self._request_timeout_s = connection.request_timeout_ms / 1000
+        pin_log_levels()
+        self.dead = asyncio.Event()
+
+    async def start(self, *, deadline_s: float) -> None:
+        """
+        Connect once.
+
+        Raises:
+            SpileError: It did not work within the deadline; the client is gone.
+        """
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._producer.start()
+        except BaseException as exc:
+            await self.abort()
+            current = asyncio.current_task()
+            if isinstance(exc, asyncio.CancelledError) and current and current.cancelling():
+                raise
+            raise await self._start_failure(exc) from exc
+
+    async def _start_failure(self, error: BaseException) -> SpileError:
+        """Tell refused credentials from brokers that are away."""
+        failure = translate(error, doing="connecting the producer")
+        if isinstance(failure, BrokerUnavailableError):
+            reason = await refusal(self._connection)
+            if reason is not None:
+                return translate(reason, doing="connecting the producer")
+        return failure
+
+    async def partition_count(self, topic: str, *, deadline_s: float) -> int | None:
+        """
+        Return how many partitions a topic has; None when there is no such topic.
+
+        Asks for all topics, so that an unknown name never enters the client's own list, where it
+        would stay (PITFALLS: rejected names pile up in `client._topics`).
+
+        Raises:
+            SpileError: No broker answered within the deadline.
+        """
+        known = self._producer.client.cluster.partitions_for_topic(topic)
+        if known:
+            return len(known)
+        try:
+            async with asyncio.timeout(deadline_s):
+                cluster = await self._producer.client.fetch_all_metadata()
+        except (KafkaError, OSError, TimeoutError) as exc:
+            raise translate(exc, doing="reading the topics of the cluster") from exc
+        partitions = cluster.partitions_for_topic(topic)
+        return len(partitions) if partitions else None
+
+    def known_partition_count(self, topic: str) -> int | None:
+        """Return the partition count as of the last metadata refresh, without asking."""
+        known = self._producer.client.cluster.partitions_for_topic(topic)
+        return len(known) if known else None
+
+    def new_batch(self) -> BatchBuilder:
+        """Return an empty batch."""
+        batch: BatchBuilder = self._producer.create_batch()
+        return batch
+
+    async def submit(self, batch: BatchBuilder, topic: str, partition: int) -> int:
+        """
+        Send a batch and return the offset of its first record.
+
+        Has no deadline of its own: the caller sets one, and aborts the client when it passes, since
+        the batch may otherwise be delivered later.
+
+        Raises:
+            SpileError: Refused or failed, see `translate`.
+        """
+        try:
+            future = await self._producer.send_batch(batch, topic, partition=partition)
+            metadata = await future
+        except (KafkaError, OSError, AssertionError) as exc:
+            error = translate(exc, doing=f"sending to {topic}[{partition}]")
+            if is_poisoned(exc):
+                self.dead.set()
+            raise error from exc
+        return int(metadata.offset)
+
+    async def close(self, *, deadline_s: float) -> None:
+        """Flush and disconnect; past the deadline it is aborted."""
+        self.dead.set()
+        with contextlib.suppress(TimeoutError, KafkaError, OSError, AssertionError):
+            async with asyncio.timeout(deadline_s):
+                await self._producer.stop()
+                return
+        await self.abort()
+
+    async def abort(self) -> None:
+        """
+        Drop the producer without a flush; what it still holds will not be sent by it.
+
+        Its own `stop` waits for pending batches without limit while brokers are away (PITFALLS P5),
+        so the connections are closed first, and each step is bounded.
+        """
+        self.dead.set()
+        producer = self._producer
+        producer._closed = True
+        producer._message_accumulator.fail_all(ProducerClosed())
+        for step in (producer.client.close, producer._sender.close):
+            await _bounded(step, self._request_timeout_s)
+
+
+async def _bounded(step: Callable[[], Awaitable[object]], limit_s: float) -> None:
+    """Do one step of a teardown; only a cancellation from outside gets through."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await step()
+    except asyncio.CancelledError:
+        current = asyncio.current_task()
+        if current is not None and current.cancelling():
+            raise
+    except (KafkaError, OSError, RuntimeError, AssertionError):
+        pass
+
+
+def is_poisoned(error: BaseException) -> bool:
+    """Say whether a producer that raised this must be replaced."""
+    return isinstance(error, (*_POISON, AssertionError))

@@ -1,0 +1,74 @@
+"""A publisher on Kafka in one call."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+from spile.adapters.delivery import (
+    BreakerState,
+    CircuitBreaker,
+    DeadLetterQueue,
+    EventPublisher,
+    RefusedEvents,
+)
+from spile.adapters.kafka._sender import KafkaSender
+from spile.adapters.kafka._settings import KafkaSettings
+from spile.topics import Catalogue, default_catalogue
+
+
+def create_publisher(
+    settings: KafkaSettings,
+    catalogue: Catalogue,
+    *,
+    service: str,
+    instance_id: str | None = None,
+    breaker: CircuitBreaker | None = None,
+    on_breaker: Callable[[BreakerState, BreakerState], None] | None = None,
+) -> EventPublisher:
+    """
+    Return a publisher; it connects at the first event.
+
+    Args:
+        settings: How to connect; names the environment too.
+        catalogue: Knows topics and contracts; the service's templates are added to it.
+        service: Name of the publishing service.
+        instance_id: Tells replicas apart in logs; made when not given.
+        breaker: Its own by default: threshold 5, reset after 30 s.
+        on_breaker: Called with the old and new state of the breaker.
+    """
+    sender = KafkaSender(settings)
+    publisher = EventPublisher(
+        sender,
+        catalogue.with_services(service),
+        environment=settings.environment,
+        service=service,
+        instance_id=instance_id or uuid.uuid4().hex[:8],
+        breaker=breaker,
+        refused=RefusedEvents(DeadLetterQueue(sender), service=service),
+        on_breaker=on_breaker,
+    )
+    sender.on_retry = publisher.note_retry
+    return publisher
+
+
+def create_event_publisher(
+    bootstrap_servers: str, service_name: str, instance_id: str | None = None
+) -> EventPublisher:
+    """
+    Return a publisher on the default catalogue; other settings come from SPILE_*.
+
+    Args:
+        bootstrap_servers: `host:port`, separated by commas.
+        service_name: Name of the publishing service.
+        instance_id: Tells replicas apart in logs; made when not given.
+
+    Raises:
+        ConfigurationError: A setting is missing, unknown or contradictory.
+    """
+    return create_publisher(
+        KafkaSettings.load(bootstrap_servers=bootstrap_servers),
+        default_catalogue(services=(service_name,)),
+        service=service_name,
+        instance_id=instance_id,
+    )

@@ -1,0 +1,366 @@
+"""
+One partition's way out: what waits is packed into a batch, sent, and retried in order.
+
+One batch per partition is under way at a time, so a retry can never overtake what came before it.
+While it is under way new records gather, so a thousand concurrent publishes become a few batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from spile.adapters.delivery._backoff import Backoff
+from spile.adapters.delivery._records import OutgoingRecord, Receipt
+from spile.adapters.kafka._producer_client import BatchBuilder, ProducerClient
+from spile.spi import (
+    BrokerUnavailableError,
+    DeliveryTimeoutError,
+    MessageTooLargeError,
+    PermanentError,
+    RejectedError,
+    SpileError,
+)
+
+_PER_RECORD = (RejectedError, MessageTooLargeError)
+"""Refusals that are about one record, not about the topic or the credentials."""
+
+_RECYCLE_AFTER_S = 24 * 3600.0
+"""Age at which a producer is replaced: after 2**31 records its sequence numbers wrap wrongly."""
+
+_RETIRE_S = 5.0
+
+
+class Call:
+    """One `send`: its records are done when `remaining` reaches zero."""
+
+    __slots__ = ("cancelled", "deadline", "done", "receipt", "remaining")
+
+    def __init__(self, records: int, deadline: float, done: asyncio.Future[None]) -> None:
+        self.receipt = Receipt()
+        self.remaining = records
+        self.deadline = deadline
+        self.done = done
+        self.cancelled = False
+
+    def settle(self, records: int) -> None:
+        """Note that some records are acknowledged or failed."""
+        self.remaining -= records
+        if self.remaining <= 0 and not self.done.done():
+            self.done.set_result(None)
+
+
+class Segment:
+    """The records of one call that go to one partition, and how far they are packed."""
+
+    __slots__ = ("call", "cursor", "indexes", "records")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.records: list[OutgoingRecord] = []
+        self.indexes: list[int] = []
+        self.cursor = 0
+
+
+class _Slice:
+    """A part of a segment that stands in one batch."""
+
+    __slots__ = ("segment", "start", "stop")
+
+    def __init__(self, segment: Segment, start: int, stop: int) -> None:
+        self.segment = segment
+        self.start = start
+        self.stop = stop
+
+    def acknowledge(self, topic: str, partition: int, base: int) -> None:
+        call = self.segment.call
+        indexes = self.segment.indexes[self.start : self.stop]
+        call.receipt.acknowledge(indexes, topic, partition, base)
+        call.settle(len(indexes))
+
+    def fail(self, error: SpileError) -> None:
+        call = self.segment.call
+        for index in self.segment.indexes[self.start : self.stop]:
+            call.receipt.failures[index] = error
+        call.settle(self.stop - self.start)
+
+
+class ClientPool:
+    """
+    Hands out the current client and replaces it when it is of no use any more.
+
+    Args:
+        connect: Returns a started client; raises a SpileError when that fails in the time given.
+    """
+
+    def __init__(self, connect: Callable[[float], Awaitable[ProducerClient]]) -> None:
+        self._connect = connect
+        self._client: ProducerClient | None = None
+        self._lock = asyncio.Lock()
+        self._recycle_at = 0.0
+        self.generation = 0
+
+    @property
+    def current(self) -> ProducerClient | None:
+        """The client if it is alive."""
+        client = self._client
+        return client if client is not None and not client.dead.is_set() else None
+
+    async def get(self, *, deadline_s: float) -> ProducerClient:
+        """
+        Return a live client, connecting if need be.
+
+        Raises:
+            SpileError: It could not be connected within the deadline.
+        """
+        client = self.current
+        if client is not None and time.monotonic() < self._recycle_at:
+            return client
+        try:
+            async with asyncio.timeout(max(deadline_s, 0.0)), self._lock:
+                if self.current is None:
+                    await self.drop()
+                    await self._replace(deadline_s)
+                elif time.monotonic() >= self._recycle_at:
+                    retired = self._client
+                    await self._replace(deadline_s)
+                    if retired is not None:
+                        await retired.close(deadline_s=_RETIRE_S)
+        except TimeoutError as exc:
+            raise BrokerUnavailableError(
+                f"no broker could be reached within {deadline_s:.1f} s"
+            ) from exc
+        client = self.current
+        if client is None:
+            raise BrokerUnavailableError("the producer failed right after it was connected")
+        return client
+
+    async def _replace(self, deadline_s: float) -> None:
+        self._client = await self._connect(deadline_s)
+        self._recycle_at = time.monotonic() + _RECYCLE_AFTER_S
+        self.generation += 1
+
+    async def drop(self) -> None:
+        """Abort the client without a flush."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.abort()
+
+    async def close(self, *, deadline_s: float) -> None:
+        """Flush and disconnect."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close(deadline_s=deadline_s)
+
+
+class PartitionPump:
+    """
+    Sends what waits for one partition.
+
+    Args:
+        topic: Full name.
+        partition: Number.
+        pool: Where clients come from.
+        attempt_timeout_s: Time for one attempt, after which the client is replaced.
+        linger_s: How long the first record of a batch may wait for company.
+        retries: Attempts after the first one.
+        backoff: Wait between attempts.
+        on_retry: Called with the number of records that are tried again.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        pool: ClientPool,
+        *,
+        attempt_timeout_s: float,
+        linger_s: float,
+        retries: int,
+        backoff: Backoff,
+        on_retry: Callable[[int], None],
+    ) -> None:
+        self._topic = topic
+        self._partition = partition
+        self._pool = pool
+        self._attempt_timeout_s = attempt_timeout_s
+        self._linger_s = linger_s
+        self._retries = retries
+        self._backoff = backoff
+        self._on_retry = on_retry
+        self._waiting: deque[Segment] = deque()
+        self.running = False
+
+    def add(self, segment: Segment) -> None:
+        """Queue a segment behind those that wait."""
+        self._waiting.append(segment)
+
+    async def run(self) -> None:
+        """Send until nothing waits."""
+        try:
+            while self._waiting:
+                if self._linger_s > 0:
+                    await asyncio.sleep(self._linger_s)
+                await self._next_batch()
+        finally:
+            self.running = False
+
+    def fail_waiting(self, error: SpileError) -> None:
+        """Give up on what was not handed to the client."""
+        while self._waiting:
+            segment = self._waiting.popleft()
+            _Slice(segment, segment.cursor, len(segment.records)).fail(error)
+
+    async def _next_batch(self) -> None:
+        deadline = self._waiting[0].call.deadline
+        try:
+            client = await self._pool.get(deadline_s=deadline - time.monotonic())
+        except PermanentError as exc:
+            self.fail_waiting(exc)
+            return
+        except SpileError as exc:
+            self._fail_overdue(exc)
+            return
+        batch, slices = self._pack(client)
+        if slices:
+            await self._deliver(client, batch, slices)
+
+    def _fail_overdue(self, error: SpileError) -> None:
+        """No client: what is past its deadline fails, the rest waits for the next try."""
+        now = time.monotonic()
+        while self._waiting and self._waiting[0].call.deadline <= now + 0.01:
+            segment = self._waiting.popleft()
+            _Slice(segment, segment.cursor, len(segment.records)).fail(error)
+
+    def _pack(self, client: ProducerClient) -> tuple[BatchBuilder, list[_Slice]]:
+        """Fill a batch from the front of the queue."""
+        batch = client.new_batch()
+        append = batch.append
+        slices: list[_Slice] = []
+        now_ms = int(time.time() * 1000)
+        full = False
+        while self._waiting and not full:
+            segment = self._waiting[0]
+            if segment.call.cancelled:
+                self._waiting.popleft()
+                continue
+            records = segment.records
+            start = position = segment.cursor
+            end = len(records)
+            while position < end:
+                record = records[position]
+                if (
+                    append(
+                        timestamp=now_ms,
+                        key=record.key,
+                        value=record.value,
+                        headers=record.headers,
+                    )
+                    is None
+                ):
+                    full = True
+                    break
+                position += 1
+            segment.cursor = position
+            if position > start:
+                slices.append(_Slice(segment, start, position))
+            if position == end:
+                self._waiting.popleft()
+        batch.close()
+        return batch, slices
+
+    def _repack(self, client: ProducerClient, slices: list[_Slice]) -> BatchBuilder:
+        """Build the same batch again for another attempt."""
+        batch = client.new_batch()
+        now_ms = int(time.time() * 1000)
+        for part in slices:
+            for record in part.segment.records[part.start : part.stop]:
+                batch.append(
+                    timestamp=now_ms, key=record.key, value=record.value, headers=record.headers
+                )
+        batch.close()
+        return batch
+
+    async def _deliver(
+        self, client: ProducerClient, batch: BatchBuilder, slices: list[_Slice]
+    ) -> None:
+        """Send a batch until it is acknowledged, refused, or out of attempts or time."""
+        deadline = min(part.segment.call.deadline for part in slices)
+        attempt = 1
+        while True:
+            try:
+                base = await self._attempt(client, batch, deadline)
+            except PermanentError as exc:
+                await self._refused(exc, slices)
+                return
+            except SpileError as exc:
+                error = exc
+            else:
+                self._acknowledge(slices, base)
+                return
+            wait = self._backoff.delay(attempt)
+            if attempt > self._retries or time.monotonic() + wait >= deadline:
+                self._give_up(slices, error, attempt)
+                return
+            self._on_retry(sum(part.stop - part.start for part in slices))
+            await asyncio.sleep(wait)
+            try:
+                client = await self._pool.get(deadline_s=deadline - time.monotonic())
+            except SpileError as exc:
+                self._give_up(slices, exc, attempt)
+                return
+            batch = self._repack(client, slices)
+            attempt += 1
+
+    async def _attempt(self, client: ProducerClient, batch: BatchBuilder, deadline: float) -> int:
+        limit = min(self._attempt_timeout_s, deadline - time.monotonic())
+        try:
+            async with asyncio.timeout(max(limit, 0.0)):
+                return await client.submit(batch, self._topic, self._partition)
+        except TimeoutError as exc:
+            # The client may still deliver the batch, and would keep it for ever: replace it.
+            await client.abort()
+            if isinstance(exc, SpileError):
+                raise
+            raise DeliveryTimeoutError(
+                f"no acknowledgement from {self._topic}[{self._partition}] within {limit:.1f} s; "
+                f"the records may or may not be written"
+            ) from exc
+
+    def _acknowledge(self, slices: list[_Slice], base: int) -> None:
+        for part in slices:
+            part.acknowledge(self._topic, self._partition, base)
+            base += part.stop - part.start
+
+    def _give_up(self, slices: list[_Slice], error: SpileError, attempts: int) -> None:
+        error.add_note(f"after {attempts} attempts")
+        for part in slices:
+            part.fail(error)
+
+    async def _refused(self, error: SpileError, slices: list[_Slice]) -> None:
+        """
+        Handle a refusal by the broker.
+
+        One bad record fails its whole batch and leaves the idempotent producer unusable for the
+        partition: replace it, then try the records one by one, so that the innocent get through.
+        """
+        await self._pool.drop()
+        singles = [
+            _Slice(part.segment, at, at + 1)
+            for part in slices
+            for at in range(part.start, part.stop)
+        ]
+        if len(singles) == 1 or not isinstance(error, _PER_RECORD):
+            for part in slices:
+                part.fail(error)
+            return
+        for single in singles:
+            deadline = single.segment.call.deadline
+            try:
+                client = await self._pool.get(deadline_s=deadline - time.monotonic())
+            except SpileError as exc:
+                single.fail(exc)
+                continue
+            await self._deliver(client, self._repack(client, [single]), [single])

@@ -1,0 +1,273 @@
+"""The Kafka end of publishing: routes records to partitions and waits for their acknowledgement."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from spile.adapters.delivery._backoff import Backoff
+from spile.adapters.delivery._ports import RecordSender
+from spile.adapters.delivery._records import OutgoingRecord, Receipt
+from spile.adapters.delivery._tasks import Tasks
+from spile.adapters.kafka._partitioner import Partitioner
+from spile.adapters.kafka._producer_client import ProducerClient
+from spile.adapters.kafka._pump import Call, ClientPool, PartitionPump, Segment
+from spile.adapters.kafka._settings import KafkaSettings
+from spile.spi import (
+    BrokerUnavailableError,
+    ClosedError,
+    DeliveryTimeoutError,
+    MessageTooLargeError,
+    SpileError,
+    UnknownTopicError,
+)
+from spile.topics import MAX_DLQ_MESSAGE_BYTES
+
+_log = structlog.get_logger(__name__)
+
+_ATTEMPT_REQUESTS = 2.4
+"""Time for one attempt, in request timeouts: 12 s by default, two elections of a leader."""
+
+_MISS_MEMORY_S = 1.0
+_RECONNECT = Backoff(initial_s=0.1, max_s=2.0)
+
+
+class KafkaSender(RecordSender):
+    """
+    Writes records with an idempotent producer and `acks=all`; satisfies `RecordSender`.
+
+    Connects at the first send. Records of one key keep their order, through retries and through a
+    replacement of the producer. The producer is replaced after whatever it cannot recover from, and
+    once a day, before its sequence numbers wrap.
+
+    Args:
+        settings: Connection and timing.
+        retries: Attempts after the first one, 3 by default.
+        backoff: Wait between attempts: 1, 2, 4 s by default.
+
+    Attributes:
+        on_retry: Called with the number of records that are tried again; may be set.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        retries: int = 3,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._settings = settings
+        self._retries = retries
+        self._backoff = backoff or Backoff()
+        self.on_retry: Callable[[int], None] = _ignore
+        self._pool = ClientPool(self._connect)
+        self._tasks = Tasks(self._pump_failed)
+        self._pumps: dict[tuple[str, int], PartitionPump] = {}
+        self._partitioners: dict[str, Partitioner] = {}
+        self._missing: dict[str, float] = {}
+        self._calls: set[Call] = set()
+        self._closed = False
+
+    @property
+    def generation(self) -> int:
+        """How many producers there have been."""
+        return self._pool.generation
+
+    async def send(self, records: Sequence[OutgoingRecord]) -> Receipt:
+        """
+        Write records and wait until each is acknowledged, refused, or past its delivery deadline.
+
+        Raises:
+            UnknownTopicError: There is no such topic; nothing was sent.
+            MessageTooLargeError: A record is over 2,200,000 bytes; nothing was sent.
+            ClosedError: The sender is closed; nothing was sent.
+        """
+        if self._closed:
+            raise ClosedError("the sender is closed; nothing was sent")
+        if not records:
+            return Receipt()
+        deadline = time.monotonic() + self._settings.delivery_timeout_ms / 1000
+        call = Call(len(records), deadline, asyncio.get_running_loop().create_future())
+        try:
+            segments = await self._route(records, call)
+        except SpileError as exc:
+            if not exc.retriable:
+                raise
+            call.receipt.failures.update(dict.fromkeys(range(len(records)), exc))
+            return call.receipt
+        self._calls.add(call)
+        try:
+            self._enqueue(segments)
+            await call.done
+        except asyncio.CancelledError:
+            call.cancelled = True
+            raise
+        finally:
+            self._calls.discard(call)
+        return call.receipt
+
+    async def close(self) -> None:
+        """
+        Flush within the close deadline, then let go.
+
+        What is not acknowledged by then fails with `DeliveryTimeoutError`.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        limit_s = self._settings.close_timeout_ms / 1000
+        waiting = [call.done for call in self._calls]
+        if waiting:
+            await asyncio.wait(waiting, timeout=limit_s)
+        error = DeliveryTimeoutError("the sender was closed before the acknowledgement came")
+        for pump in self._pumps.values():
+            pump.fail_waiting(error)
+        await self._pool.close(deadline_s=min(limit_s, 5.0))
+        await self._tasks.close()
+        for call in list(self._calls):
+            _fail_rest(call, error)
+
+    async def partition_count(self, topic: str) -> int:
+        """
+        Return how many partitions a topic has.
+
+        Raises:
+            UnknownTopicError: There is no such topic.
+            BrokerUnavailableError: No broker answered within the delivery deadline.
+        """
+        limit_s = self._settings.delivery_timeout_ms / 1000
+        return (await self._partitioner(topic, time.monotonic() + limit_s)).count
+
+    async def _route(
+        self, records: Sequence[OutgoingRecord], call: Call
+    ) -> dict[tuple[str, int], Segment]:
+        """Sort records by partition; refuse what must not reach the client."""
+        segments: dict[tuple[str, int], Segment] = {}
+        topic = ""
+        partitioner: Partitioner | None = None
+        for index, record in enumerate(records):
+            if record.topic != topic or partitioner is None:
+                topic = record.topic
+                partitioner = await self._partitioner(topic, call.deadline)
+            value = record.value
+            if value is not None and len(value) > MAX_DLQ_MESSAGE_BYTES:
+                raise MessageTooLargeError(
+                    f"record {index} for {topic} has {len(value)} bytes; "
+                    f"the limit is {MAX_DLQ_MESSAGE_BYTES}",
+                    size_bytes=len(value),
+                    limit_bytes=MAX_DLQ_MESSAGE_BYTES,
+                )
+            partition = record.partition
+            if partition is None:
+                partition = partitioner.choose(record.key)
+            elif not 0 <= partition < partitioner.count:
+                raise UnknownTopicError(
+                    f"{topic} has partitions 0 to {partitioner.count - 1}, not {partition}",
+                    topic=topic,
+                )
+            place = (topic, partition)
+            segment = segments.get(place)
+            if segment is None:
+                segment = segments[place] = Segment(call)
+            segment.records.append(record)
+            segment.indexes.append(index)
+        return segments
+
+    def _enqueue(self, segments: dict[tuple[str, int], Segment]) -> None:
+        for place, segment in segments.items():
+            pump = self._pumps.get(place)
+            if pump is None:
+                pump = self._pumps[place] = PartitionPump(
+                    *place,
+                    self._pool,
+                    attempt_timeout_s=self._settings.request_timeout_ms * _ATTEMPT_REQUESTS / 1000,
+                    linger_s=self._settings.linger_ms / 1000,
+                    retries=self._retries,
+                    backoff=self._backoff,
+                    on_retry=self._retrying,
+                )
+            pump.add(segment)
+            if not pump.running:
+                pump.running = True
+                self._tasks.start(pump.run(), f"pump {place[0]}[{place[1]}]")
+
+    async def _partitioner(self, topic: str, deadline: float) -> Partitioner:
+        """Return the partitioner of a topic, sized as the cluster says now."""
+        partitioner = self._partitioners.get(topic)
+        client = self._pool.current
+        if partitioner is not None:
+            if client is not None:
+                count = client.known_partition_count(topic)
+                if count is not None:
+                    partitioner.resize(count)
+            return partitioner
+        if self._missing.get(topic, -_MISS_MEMORY_S) + _MISS_MEMORY_S > time.monotonic():
+            raise _unknown(topic)
+        client = await self._pool.get(deadline_s=deadline - time.monotonic())
+        count = await client.partition_count(
+            topic,
+            deadline_s=min(deadline - time.monotonic(), self._settings.start_timeout_ms / 1e3),
+        )
+        if count is None:
+            if len(self._missing) > 1000:  # noqa: PLR2004 - a bound, so that bad names cannot pile up
+                self._missing.clear()
+            self._missing[topic] = time.monotonic()
+            raise _unknown(topic)
+        return self._partitioners.setdefault(topic, Partitioner(count))
+
+    def _retrying(self, records: int) -> None:
+        self.on_retry(records)
+
+    def _pump_failed(self, error: BaseException) -> None:
+        """Fail what waits rather than let callers wait for ever on a bug of ours."""
+        _log.error("pump failed", error=repr(error))
+        failure = BrokerUnavailableError(f"the sender failed: {error!r}")
+        for call in list(self._calls):
+            _fail_rest(call, failure)
+
+    async def _connect(self, deadline_s: float) -> ProducerClient:
+        """Start a producer, with backoff until the deadline."""
+        end = time.monotonic() + deadline_s
+        attempt = 1
+        while True:
+            client = ProducerClient(
+                self._settings.connection(),
+                compression=self._settings.compression,
+                max_batch_bytes=self._settings.max_batch_bytes,
+                metadata_max_age_ms=self._settings.producer_metadata_max_age_ms,
+            )
+            try:
+                await client.start(deadline_s=max(end - time.monotonic(), 0.1))
+            except BrokerUnavailableError:
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise
+                await asyncio.sleep(min(_RECONNECT.delay(attempt), left))
+                attempt += 1
+            else:
+                return client
+
+
+def _ignore(_records: int) -> None:
+    """Do nothing."""
+
+
+def _unknown(topic: str) -> UnknownTopicError:
+    return UnknownTopicError(
+        f"topic {topic} does not exist on the cluster; publishing never creates one: "
+        f"add it to the catalogue and run `spile topics apply`",
+        topic=topic,
+    )
+
+
+def _fail_rest(call: Call, error: SpileError) -> None:
+    """Fail what neither an acknowledgement nor an error has reached."""
+    settled = set(call.receipt.positions()) | set(call.receipt.failures)
+    total = len(settled) + call.remaining
+    for index in range(total):
+        if index not in settled:
+            call.receipt.failures[index] = error
+    call.settle(call.remaining)
