@@ -10,6 +10,14 @@ import pytest
 from spile.testkit.broker import BrokerSettings, EmbeddedBroker
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that asks for the broker, so that `make test-fast` leaves it out."""
+    for item in items:
+        if "kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.kafka)
+
+
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[str]:
     """

@@ -60,7 +60,8 @@ class EmbeddedBroker:
         overrides: Mapping[str, str] | None = None,
         runtime: BrokerRuntime | None = None,
     ) -> None:
-        self._runtime = runtime or find_runtime(BrokerSettings().cache_dir)
+        settings = BrokerSettings()
+        self._runtime = runtime or find_runtime(settings.cache_dir, java_home=settings.java_home)
         self._temporary = data is None
         self._folder = ClusterFolder(
             path=Path(tempfile.mkdtemp(prefix="spile-kafka-")) if data is None else data

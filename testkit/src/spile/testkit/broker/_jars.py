@@ -83,19 +83,19 @@ def fetch_by_maven(folder: Path) -> None:
 
 def fetch_by_wheels(folder: Path) -> None:
     """
-    Let jgo resolve the jars, in a repository of its own that is deleted afterwards.
+    Let jgo resolve the jars, from the local Maven repository where they are there already.
 
     Raises:
         ConfigurationError: When jgo fails, or brings other jars than the pinned ones.
     """
     with _fresh(folder) as target, tempfile.TemporaryDirectory(dir=folder.parent) as work:
-        env = os.environ | {"M2_REPO": f"{work}/m2", "JGO_CACHE_DIR": f"{work}/jgo"}
+        env = os.environ | {"JGO_CACHE_DIR": work}
         for coordinate in _COORDINATES:
             arguments = ["--class-path-only", "info", "classpath", coordinate]
             answer = _run([sys.executable, "-m", "jgo", *arguments], env)
             if answer.returncode != 0:
                 raise ConfigurationError(f"jgo could not bring Kafka: {_last_line(answer)}")
-        for jar in Path(work, "jgo").rglob("*.jar"):
+        for jar in Path(work).rglob("*.jar"):
             shutil.copyfile(jar, target / jar.name)
 
 

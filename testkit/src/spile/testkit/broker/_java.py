@@ -43,10 +43,12 @@ def system_java(java_home: str = "") -> Java | None:
     Args:
         java_home: Folder of a Java installation; empty looks at the search path only.
     """
-    found = shutil.which("java", path=str(Path(java_home, "bin"))) if java_home else None
-    found = found or shutil.which("java")
-    java = _described(Path(found)) if found else None
-    return java if java and java.major >= OLDEST_JAVA else None
+    folders = (str(Path(java_home, "bin")) if java_home else "", None)
+    for program in (shutil.which("java", path=folder) for folder in folders if folder != ""):
+        java = _described(Path(program)) if program else None
+        if java and java.major >= OLDEST_JAVA:
+            return java
+    return None
 
 
 def wheel_java() -> Java | None:

@@ -78,12 +78,13 @@ class BrokerRuntime:
         Args:
             arguments: Main class and its arguments.
             heap_mb: Largest heap in MiB.
-            record: Write the archive at the end instead of using it.
+            record: Write the archive, with the suffix `.new`, at the end instead of using it.
         """
-        use_archive = record or self.archive.is_file()
+        archive = self.archive.with_suffix(".new") if record else self.archive
+        use_archive = record or archive.is_file()
         return [
             *(str(self.java.program), *_FLAGS, f"-Xmx{heap_mb}m"),
-            *(self.java.archive_flags(self.archive, write=record) if use_archive else ()),
+            *(self.java.archive_flags(archive, write=record) if use_archive else ()),
             f"-Dlog4j2.configurationFile={PACKAGE / 'log4j2.properties'}",
             *("-cp", class_path(self.folder / "jars")),
             *arguments,
@@ -199,6 +200,9 @@ def _record_archive(runtime: BrokerRuntime) -> None:
         finally:
             broker.kill()
             broker.wait()
+        fresh = runtime.archive.with_suffix(".new")
+        if fresh.is_file():
+            fresh.rename(runtime.archive)
 
 
 @contextlib.contextmanager

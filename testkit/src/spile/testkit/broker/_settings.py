@@ -16,6 +16,7 @@ class BrokerSettings(BaseSettings):
         bootstrap_servers: `SPILE_BOOTSTRAP_SERVERS`; empty means that a broker is to be started.
         cache_dir: `SPILE_CACHE_DIR`, default `~/.cache/spile`: jars, archives, port locks.
         home: `SPILE_HOME`, default `.spile` of the current folder: state of `spile up`.
+        java_home: `JAVA_HOME`: the Java to prefer over the search path.
     """
 
     model_config = SettingsConfigDict(env_prefix="SPILE_", extra="ignore", frozen=True)
@@ -23,3 +24,4 @@ class BrokerSettings(BaseSettings):
     bootstrap_servers: str = ""
     cache_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "spile")
     home: Path = Path(".spile")
+    java_home: str = Field(default="", validation_alias="JAVA_HOME")
