@@ -97,7 +97,7 @@ def _mutate(draw: st.DrawFn, value: dict[str, Any], names: list[str]) -> dict[st
         for part in path[:-1]:
             target = target[part]
         if draw(st.booleans()) or path[-1] not in target:
-            target[path[-1]] = draw(odd_values)
+            target[path[-1]] = copy.deepcopy(draw(odd_values))
         else:
             del target[path[-1]]
         if not isinstance(value, dict):
@@ -388,6 +388,11 @@ def test_free_objects_are_json():
         contract.prepare({"a": [math.inf]})
     with pytest.raises(InvalidEventError, match="no JSON"):
         contract.prepare({"a": object()})
+    deep: Any = None
+    for _ in range(900):
+        deep = [deep]
+    with pytest.raises(InvalidEventError):
+        contract.prepare({"a": deep})
     circle: dict[str, Any] = {}
     circle["x"] = circle
     with pytest.raises(InvalidEventError, match="no JSON"):

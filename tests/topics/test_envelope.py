@@ -86,6 +86,7 @@ async def test_what_is_encoded_is_decoded(ids, moment, service, payload, metadat
         ({"causation_id": 5}, "causation_id"),
         ({"timestamp": "2026-01-01T00:00:00"}, "timestamp"),
         ({"timestamp": 5}, "timestamp"),
+        ({"timestamp": "0001-01-01T00:00:00+01:00"}, "timestamp"),
         ({"service": ""}, "service"),
         ({"payload": ...}, "payload"),
         ({"payload": [1]}, "payload"),
@@ -140,6 +141,12 @@ def test_brackets_in_text_are_no_depth():
     payload = json.dumps({"x": '[{"\\' * 50, "y": [1]}).encode()
     assert decode_envelope(_envelope().replace(b'{"x": 1}', payload)).payload_json == payload
     assert decode_envelope(_envelope().replace(b'{"x": 1}', _nested(34)))
+
+
+def test_the_time_of_an_envelope_is_utc():
+    """An offset that a foreign producer wrote is turned into UTC."""
+    moment = decode_envelope(_envelope(timestamp="2026-01-01T01:00:00+01:00")).timestamp
+    assert (moment, moment.tzinfo) == (datetime(2026, 1, 1, tzinfo=UTC), UTC)
 
 
 def test_unknown_fields_of_an_envelope_are_left_alone():

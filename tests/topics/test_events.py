@@ -127,6 +127,7 @@ def test_events_are_frozen():
         ({"timestamp": "2026-01-01T00:00:00"}, "timestamp"),
         ({"timestamp": 1767225600}, "timestamp"),
         ({"timestamp": "yesterday"}, "timestamp"),
+        ({"timestamp": "0001-01-01T00:00:00+01:00"}, "timestamp"),
         ({"semantic_embedding": [0.5] * 1535}, "semantic_embedding"),
         ({"semantic_embedding": [0.5] * 1537}, "semantic_embedding"),
         ({"semantic_embedding": [math.nan] * 1536}, "semantic_embedding.0"),

@@ -47,12 +47,13 @@ def encode(value: object) -> bytes:
     """
     try:
         data = json_encoder.encode(value)
+        # msgspec writes NaN and infinities as null.
+        path = find_non_finite(value) if b"null" in data else None
     except NotImplementedError as exc:
         raise InvalidEventError(f"payload holds a {exc}, which is no JSON value") from None
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise InvalidEventError(f"payload is no JSON value: {exc}") from None
-    # msgspec writes NaN and infinities as null.
-    if b"null" in data and (path := find_non_finite(value)) is not None:
+    if path is not None:
         raise InvalidEventError(f"{path}: NaN and Infinity are no JSON numbers", field=path)
     return data
 
@@ -94,7 +95,8 @@ class ModelCodec:
             raw = encode(payload.__dict__) if self.fast else _dump(payload)
         else:
             raw = encode(payload)
-        if self._decoder is not None:
+        # At the ends of the calendar an offset leads out of it, which msgspec does not mind.
+        if self._decoder is not None and b'"0001-' not in raw and b'"9999-' not in raw:
             try:
                 value = self._decoder.decode(raw)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -142,7 +144,7 @@ class EventCodec:
             nested = self._model.parse(encode(nested)).model_dump(mode="json")
             return encode(nested), nested
         if not _is_utc_text(nested["timestamp"]):
-            nested["timestamp"] = utc_text(read_instant(nested["timestamp"]))
+            nested["timestamp"] = _to_utc_text(nested["timestamp"])
             raw = encode(nested)
         return raw, nested
 
@@ -186,7 +188,10 @@ class EventCodec:
             return self._model.parse(raw)
         if is_deeper(raw, MAX_JSON_DEPTH):
             return self._model.parse(raw)
-        return self._instance(struct)
+        try:
+            return self._instance(struct)
+        except OverflowError:
+            return self._model.parse(raw)
 
     def _instance(self, struct: msgspec.Struct) -> ObservabilityEvent:
         given = _set_fields(struct)
@@ -225,6 +230,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return {k: v for k, v in value.__dict__.items() if v is not None}
     return value
+
+
+def _to_utc_text(value: Any) -> str:
+    try:
+        return utc_text(read_instant(value))
+    except ValueError as exc:
+        raise InvalidEventError(f"timestamp: {exc}", field="timestamp") from None
 
 
 def _is_utc_text(value: Any) -> bool:

@@ -41,7 +41,7 @@ def stated_type(payload: BaseModel | Mapping[str, Any]) -> str | None:
     return upper_snake(value) if isinstance(value, str) else None
 
 
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True, gc=False):
     """
     A payload that is ready to be sent.
 
@@ -54,23 +54,12 @@ class Prepared:
         key: What the record is keyed by; None when the payload does not say.
     """
 
-    __slots__ = ("causation_id", "correlation_id", "event_id", "key", "payload_json", "timestamp")
-
-    def __init__(
-        self,
-        payload_json: bytes,
-        event_id: str | None = None,
-        correlation_id: str | None = None,
-        causation_id: str | None = None,
-        timestamp: str | None = None,
-        key: str | None = None,
-    ) -> None:
-        self.payload_json = payload_json
-        self.event_id = event_id
-        self.correlation_id = correlation_id
-        self.causation_id = causation_id
-        self.timestamp = timestamp
-        self.key = key
+    payload_json: bytes
+    event_id: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    timestamp: str | None = None
+    key: str | None = None
 
 
 class EventContract:
@@ -169,12 +158,11 @@ class EventContract:
 
     def _prepared_event(self, data: bytes, values: Mapping[str, Any]) -> Prepared:
         get = values.get
-        metadata = get("metadata")
-        if type(metadata) is dict:
-            correlation = cast("dict[str, Any]", metadata).get("correlation_id")
+        metadata = values["metadata"]
+        if isinstance(metadata, dict):
+            correlation_id = _id_text(cast("dict[str, Any]", metadata).get("correlation_id"))
         else:
-            correlation = getattr(metadata, "correlation_id", None)
-        correlation_id = _id_text(correlation)
+            correlation_id = _id_text(metadata.correlation_id)
         key = get("session_id") or get("workflow_id") or get("agent_id")
         return Prepared(
             data,
@@ -190,13 +178,12 @@ class EventContract:
         if self.model is None:
             return Prepared(data, key=key)
         timestamp = values.get("timestamp")
-        is_time = isinstance(timestamp, datetime) and timestamp.tzinfo is not None
         return Prepared(
             data,
             _own_id(values.get("event_id")),
             _own_id(values.get("correlation_id")),
             _own_id(values.get("causation_id")),
-            utc_text(timestamp) if is_time else None,  # pyright: ignore[reportArgumentType]
+            _own_time(timestamp),
             key,
         )
 
@@ -228,11 +215,18 @@ class EventContract:
 
 def _id_text(value: Any) -> str | None:
     """Return the canonical text of a value that is known to be a UUID."""
-    if value is None:
-        return None
     if type(value) is str:
         return value.lower() if len(value) == _UUID_LENGTH else str(UUID(value))
-    return str(value)
+    return None if value is None else str(value)
+
+
+def _own_time(value: Any) -> str | None:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        return None
+    try:
+        return utc_text(value)
+    except OverflowError:
+        return None
 
 
 def _own_id(value: Any) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, Final, TypeAlias
 from uuid import UUID
@@ -32,7 +32,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         event_type: UPPER_SNAKE_CASE.
         correlation_id: Shared by all events of one request, run or session.
         causation_id: The event that caused this one.
-        timestamp: When it happened, in UTC as published.
+        timestamp: When it happened, in UTC.
         service: Who published it.
         payload: The payload's JSON, not decoded: `EventContract.decode` makes the typed model.
         version: Version of the topic that it was published to.
@@ -106,11 +106,23 @@ def decode_envelope(data: bytes) -> Envelope:
             f"envelope: event_type: {envelope.event_type[:80]!r} is not UPPER_SNAKE_CASE",
             field="event_type",
         )
+    if envelope.timestamp.tzinfo is not UTC:
+        _make_utc(envelope)
     if memoryview(envelope.payload)[0] != _BRACE:
         raise UndecodableError("envelope: payload: expected an object", field="payload")
     if is_deeper(data, MAX_ENVELOPE_DEPTH):
         raise UndecodableError(_too_deep())
     return envelope
+
+
+def _make_utc(envelope: Envelope) -> None:
+    try:
+        moment = envelope.timestamp.astimezone(UTC)
+    except OverflowError:
+        raise UndecodableError(
+            "envelope: timestamp: its year in UTC is not 1 to 9999", field="timestamp"
+        ) from None
+    msgspec.structs.force_setattr(envelope, "timestamp", moment)
 
 
 def _too_deep() -> str:

@@ -52,7 +52,10 @@ def read_instant(value: object) -> datetime:
         raise ValueError("expected a datetime or ISO 8601 text")  # noqa: TRY004 - pydantic wants ValueError
     if value.tzinfo is None:
         raise ValueError("expected an offset from UTC, such as Z")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("expected a time whose year in UTC is 1 to 9999") from None
 
 
 Id = Annotated[UUID, BeforeValidator(_read_uuid), Wire(UUID)]
