@@ -72,7 +72,7 @@ def list_(environment: str | None, services: tuple[str, ...], *, as_json: bool) 
         click.echo(json.dumps(rows, indent=2))
         return
     table = Table(
-        _NAME,
+        _folding("topic"),
         "partitions",
         "copies",
         "retention",
