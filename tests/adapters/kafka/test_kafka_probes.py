@@ -62,7 +62,8 @@ async def moved(two_brokers):
 
 def test_only_the_version_of_offset_fetch_with_errors_per_partition_is_spoken():
     """P1: the pin is in force."""
-    assert wire.OffsetFetchRequest._CLASSES == (wire.OffsetFetchRequest_v1,)
+    pinned = wire.OffsetFetchRequest._CLASSES
+    assert pinned == (wire.OffsetFetchRequest_v1,)
 
 
 async def test_version_1_tells_a_moved_coordinator_per_partition(moved):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from aiokafka.errors import (
     KafkaError,
     NotControllerError,
     NotLeaderForPartitionError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 from aiokafka.protocol.api import Request, RequestStruct, Response
@@ -33,6 +35,10 @@ _DYNAMIC_TOPIC_CONFIG = 1
 _SET = 0
 _READ_COMMITTED = 1
 _EARLIEST, _LATEST = -2, -1
+_SEEN_ROUNDS = 50
+_SEEN_PAUSE_S = 0.02
+_UNKNOWN_ATTEMPTS = 3
+"""A topic made a moment ago may not have reached every broker."""
 
 
 class _IncrementalAlterConfigsResponse(Response):
@@ -209,7 +215,7 @@ class AdminClient:
         self, topic: str, shape: TopicShape, configs: Mapping[str, str], *, dry_run: bool = False
     ) -> None:
         """
-        Create a topic.
+        Create a topic and wait until every broker knows it and its leaders.
 
         Raises:
             RejectedError: The broker refuses it, or the topic is there already.
@@ -223,6 +229,8 @@ class AdminClient:
             )
         for _, code, message in response.topic_errors:
             _check(code, message, doing)
+        if not dry_run:
+            await self._until_seen(topic, shape.partitions)
 
     async def set_configs(self, topic: str, configs: Mapping[str, str]) -> None:
         """
@@ -240,16 +248,24 @@ class AdminClient:
             )
         for code, message, _, _ in response.resources:
             _check(code, message, doing)
+        for _ in range(_SEEN_ROUNDS):
+            seen = (await self.configs([topic]))[topic]
+            if all(seen.get(name, (None, True))[0] == value for name, value in configs.items()):
+                break
+            await asyncio.sleep(_SEEN_PAUSE_S)
 
     async def grow(self, topic: str, partitions: int) -> None:
         """
         Raise the number of partitions, which sends keys to other partitions than before.
+
+        Returns when every broker knows the new ones.
 
         Raises:
             SpileError: Refused, or no answer in time.
         """
         async with deadline(self._limit_s, f"growing {topic} to {partitions} partitions"):
             await self._admin.create_partitions({topic: NewPartitions(partitions)})
+        await self._until_seen(topic, partitions)
 
     async def delete(self, topics: Sequence[str]) -> None:
         """
@@ -261,8 +277,10 @@ class AdminClient:
         doing = f"deleting {', '.join(topics)}"
         async with deadline(self._limit_s, doing):
             response = await self._admin.delete_topics(list(topics))
-        for _, code, *_ in response.topic_error_codes:
-            _check(code, None, doing)
+        for topic, code, *_ in response.topic_error_codes:
+            _check(code, None, f"deleting {topic}")
+        for topic in topics:
+            await self._until_seen(topic, 0)
 
     async def delete_records(self, before: Mapping[PartitionKey, int]) -> None:
         """
@@ -333,19 +351,34 @@ class AdminClient:
         async with deadline(self._limit_s, "reading the topics of the cluster"):
             return await self._admin._send_request(MetadataRequest(topics))
 
+    async def _until_seen(self, topic: str, partitions: int) -> None:
+        """Wait until every broker reports so many partitions with leaders; 0 is a deleted topic."""
+        async with deadline(self._limit_s, f"waiting for all brokers to know about {topic}"):
+            brokers = (await self._admin._send_request(MetadataRequest([]))).brokers
+            for node, *_ in brokers:
+                while True:
+                    response = await self._admin._send_request(MetadataRequest(None), node)
+                    found = [each for each in response.topics if each[1] == topic]
+                    ready = [part for each in found for part in each[3] if part[2] >= 0]
+                    if len(ready) == partitions:
+                        break
+                    await asyncio.sleep(_SEEN_PAUSE_S)
+
     async def _offsets(
         self, partitions: Iterable[PartitionKey], which: int
     ) -> dict[PartitionKey, int]:
         wanted = list(partitions)
         async with deadline(self._limit_s, "reading offsets"):
-            while True:
+            for attempt in itertools.count(1):
                 cluster = await self._admin._client.fetch_all_metadata()
                 try:
                     return await self._ask_leaders(cluster, wanted, which)
                 except KafkaError as exc:
-                    if not exc.retriable or not exc.invalid_metadata:
+                    unknown = isinstance(exc, UnknownTopicOrPartitionError)
+                    if not exc.invalid_metadata or (unknown and attempt == _UNKNOWN_ATTEMPTS):
                         raise
                     await asyncio.sleep(self._connection.retry_backoff_ms / 1000)
+        raise AssertionError
 
     async def _ask_leaders(
         self, cluster: Any, partitions: Sequence[PartitionKey], which: int
@@ -354,7 +387,7 @@ class AdminClient:
         for key in partitions:
             leader = cluster.leader_for_partition(TopicPartition(*key))
             if leader is None:
-                raise for_code(3)(f"{key[0]}[{key[1]}]")
+                raise UnknownTopicOrPartitionError(f"{key[0]}[{key[1]}]")
             if leader < 0:
                 raise NotLeaderForPartitionError(f"{key[0]}[{key[1]}] has no leader")
             by_leader.setdefault(leader, []).append(key)
