@@ -34,18 +34,31 @@ def _trio(stem: str, prefix: str, owner: str) -> tuple[TopicSpec, ...]:
     )
 
 
+_COMMANDS = tuple(
+    TopicSpec(
+        name=f"spile.command.{reach}.v1",
+        owner="spile",
+        models={f"COMMAND_{reach.upper()}": None},
+        partitions=1,
+    )
+    for reach in ("broadcast", "group")
+)
+
 _SPECS = (
     *(_category(category) for category in EventCategory),
     *_trio(
         "archon-intelligence.intelligence.code-analysis-", "CODE_ANALYSIS", "archon-intelligence"
     ),
     *_trio("agent.routing.", "AGENT_ROUTING", "agent-router"),
+    *_COMMANDS,
 )
 
 
 def default_catalogue(services: Sequence[str] = ("agent",)) -> Catalogue:
     """
-    Return the catalogue that ships: observability by category, two request-and-response trios.
+    Return the catalogue that ships.
+
+    Observability topics by category, two request-and-response trios, commands to nodes.
 
     Args:
         services: The services that publish observability events.

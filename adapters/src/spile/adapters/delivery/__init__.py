@@ -10,9 +10,21 @@ from spile.adapters.delivery._breaker import (
     BreakerState,
     CircuitBreaker,
 )
+from spile.adapters.delivery._bus import (
+    BROADCAST_TOPIC,
+    GROUP_TOPIC,
+    EventBus,
+)
+from spile.adapters.delivery._bus_adapter import (
+    BusAdapter,
+)
 from spile.adapters.delivery._dead_letters import (
     DLQ_SUFFIX,
     DeadLetterQueue,
+)
+from spile.adapters.delivery._encoding import (
+    Encoded,
+    EventEncoder,
 )
 from spile.adapters.delivery._headers import (
     EventHeaders,
@@ -36,6 +48,14 @@ from spile.adapters.delivery._ports import (
     RecordSource,
     SourceFactory,
 )
+from spile.adapters.delivery._publisher import (
+    EventPublisher,
+    RefusedKeeper,
+)
+from spile.adapters.delivery._reading import (
+    EventReader,
+    ReceivedEvent,
+)
 from spile.adapters.delivery._records import (
     OutgoingEvent,
     OutgoingRecord,
@@ -44,27 +64,41 @@ from spile.adapters.delivery._records import (
     Record,
     WireHeaders,
 )
+from spile.adapters.delivery._refused import (
+    RefusedEvents,
+)
 from spile.adapters.delivery._subscription import (
     Subscription,
     SubscriptionOptions,
 )
 
 __all__ = [
+    "BROADCAST_TOPIC",
     "DLQ_SUFFIX",
+    "GROUP_TOPIC",
     "Backoff",
     "BreakerState",
+    "BusAdapter",
     "CircuitBreaker",
     "DeadLetterQueue",
+    "Encoded",
+    "EventBus",
+    "EventEncoder",
     "EventHeaders",
+    "EventPublisher",
+    "EventReader",
     "OutgoingEvent",
     "OutgoingRecord",
     "Position",
     "RebalanceListener",
     "Receipt",
+    "ReceivedEvent",
     "ReceivedMessage",
     "Record",
     "RecordSender",
     "RecordSource",
+    "RefusedEvents",
+    "RefusedKeeper",
     "Retries",
     "SemVer",
     "SilentObserver",

@@ -27,6 +27,7 @@ from spile.spi import (
     ProtocolDLQHandler,
     ProtocolEventMessage,
     ProtocolRecord,
+    SpileError,
 )
 
 log = structlog.get_logger(__name__)
@@ -126,6 +127,28 @@ class DeadLetterQueue(ProtocolDLQHandler):
             replays=replay_count(record),
         )
         await self._write(record.topic + DLQ_SUFFIX, record, origin_of(record), burial)
+
+    async def keep_refused(self, record: OutgoingRecord, error: SpileError) -> None:
+        """
+        Keep a record that the broker refused; it has no offset, and its partition is unknown.
+
+        Raises:
+            RetriableError: It could not be written now.
+            UnknownTopicError: The topic has no dead letter queue.
+            RejectedError: The broker refused it here too.
+        """
+        now = self._clock()
+        partition = -1 if record.partition is None else record.partition
+        refused = Record(
+            topic=record.topic,
+            partition=partition,
+            offset=-1,
+            timestamp=int(now.timestamp() * 1000),
+            key=record.key,
+            value=record.value,
+            headers=tuple(record.headers),
+        )
+        await self.keep(refused, error, group=self._group, attempts=1)
 
     async def reprocess_dlq_messages(
         self,

@@ -1,5 +1,6 @@
 """The event bus in memory: partitions, keys, groups, offsets and dead letters as on a broker."""
 
+from spile.adapters.memory._bus import MemoryEventBus
 from spile.adapters.memory._cluster import MemoryCluster, MemorySender, MemorySource
 from spile.adapters.memory._log import FaultHook, Faults, MemoryTopic, Operation
 
@@ -7,6 +8,7 @@ __all__ = [
     "FaultHook",
     "Faults",
     "MemoryCluster",
+    "MemoryEventBus",
     "MemorySender",
     "MemorySource",
     "MemoryTopic",

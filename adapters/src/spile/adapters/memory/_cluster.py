@@ -28,6 +28,7 @@ from spile.spi import (
     SpileError,
     UnknownTopicError,
 )
+from spile.topics import Catalogue
 
 
 class MemoryCluster:
@@ -57,6 +58,21 @@ class MemoryCluster:
         self.faults = Faults()
         self._log = MemoryLog(made, clock)
         self._groups: dict[str, Group] = {}
+
+    @classmethod
+    def of_catalogue(
+        cls,
+        catalogue: Catalogue,
+        environment: str,
+        *,
+        clock: Callable[[], int] = wall_clock_ms,
+    ) -> MemoryCluster:
+        """Return a cluster with the topics and dead letter queues of an environment."""
+        topics = {
+            name: MemoryTopic(partitions=spec.partitions, max_message_bytes=spec.max_message_bytes)
+            for name, spec in catalogue.topics(environment).items()
+        }
+        return cls(topics, clock=clock)
 
     @property
     def topics(self) -> Mapping[str, MemoryTopic]:
