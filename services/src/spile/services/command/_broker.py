@@ -146,7 +146,7 @@ def _print_summary(folder: ClusterFolder, verb: str) -> None:
     addresses = folder.addresses()
     click.echo(f"kafka {KAFKA_VERSION} {verb}: {_brokers(len(addresses))}", err=True)
     click.echo(f"address: {folder.bootstrap_servers()}", err=True)
-    click.echo(f"data and logs: {folder.path}", err=True)
+    click.echo(f"data and logs: {folder.path.resolve()}", err=True)
     _print_export(folder.bootstrap_servers())
 
 

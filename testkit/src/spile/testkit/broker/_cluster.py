@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,7 +21,7 @@ from ._process import OwnedProcess, ProcessMark, start_detached
 from ._properties import BrokerAddress, server_properties
 from ._runtime import BrokerRuntime, find_runtime
 from ._settings import BrokerSettings
-from ._wire import cluster_view
+from ._wire import cluster_view, quorum_leader
 
 _POLL_S = 0.02
 _READY_LIMIT_S = 60.0
@@ -75,7 +75,7 @@ class EmbeddedBroker:
             self._cluster = self._lay_out(brokers, port)
             for node in self.nodes:
                 self._launch(node)
-            self.wait_until_ready()
+            self.wait_until_ready(self.nodes)
         except BaseException:
             self.close()
             raise
@@ -106,6 +106,25 @@ class EmbeddedBroker:
     def is_running(self, node: int) -> bool:
         """Say whether the process of one broker is there, paused or not."""
         return node in self._marks and self._marks[node].alive
+
+    def quorum_leader(self, *, timeout_s: float = 10.0) -> int:
+        """
+        Return the node that leads the metadata quorum: the active controller.
+
+        Args:
+            timeout_s: Longest wait in seconds for an election to end.
+
+        Raises:
+            BrokerUnavailableError: When no running broker names a running leader in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            for node in filter(self.is_running, self.nodes):
+                leader = quorum_leader(self.address(node))
+                if leader is not None and self.is_running(leader):
+                    return leader
+            time.sleep(_POLL_S)
+        raise BrokerUnavailableError(f"the metadata quorum had no leader within {timeout_s} s")
 
     def kill(self, node: int = 1) -> None:
         """End one broker with SIGKILL; its data stay."""
@@ -145,16 +164,23 @@ class EmbeddedBroker:
         self.kill(node)
         self._launch(node)
         if wait:
-            self.wait_until_ready()
+            running = [other for other in self.nodes if other == node or self.is_running(other)]
+            self.wait_until_ready(running)
 
-    def wait_until_ready(self, *, timeout_s: float = _READY_LIMIT_S) -> None:
+    def wait_until_ready(
+        self, nodes: Sequence[int] = (), *, timeout_s: float = _READY_LIMIT_S
+    ) -> None:
         """
-        Wait until every running broker lists every running broker as registered.
+        Wait until each of these brokers lists each of them as registered.
+
+        Args:
+            nodes: Node ids; empty means every running one.
+            timeout_s: Longest wait in seconds.
 
         Raises:
             BrokerUnavailableError: When a broker ends, or the time is over.
         """
-        waited_for = [node for node in self.nodes if self.is_running(node)] or list(self.nodes)
+        waited_for = nodes or [node for node in self.nodes if self.is_running(node)]
         expected = {node: self.address(node) for node in waited_for}
         deadline = time.monotonic() + timeout_s
         for node in waited_for:
@@ -265,7 +291,11 @@ class EmbeddedBroker:
         if self._detached:
             self._marks[node] = start_detached(command, log=self._folder.log(node))
         else:
-            self._owned[node] = OwnedProcess(command, log=self._folder.log(node))
+            self._owned[node] = OwnedProcess(
+                command,
+                log=self._folder.log(node),
+                scratch=self.folder if self._temporary else None,
+            )
             self._marks[node] = self._owned[node].mark
         self._folder.remember_mark(node, self._marks[node])
 

@@ -71,7 +71,7 @@ def fetch_by_maven(folder: Path) -> None:
     """
     with _fresh(folder) as target:
         command = [
-            *(maven_program() or "mvn", "-q", "-B"),
+            *(maven_program() or "mvn", "-q", "-B", "-Dstyle.color=never"),
             *("-f", str(PACKAGE / "pom.xml"), "-DincludeScope=runtime"),
             *(f"-DoutputDirectory={target}", "dependency:copy-dependencies"),
         ]
@@ -144,15 +144,19 @@ def _facts(folder: Path) -> dict[str, list[int]]:
 
 
 def _run(command: list[str], env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - the command is ours, no shell
-        command,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_DOWNLOAD_LIMIT_S,
-    )
+    try:
+        return subprocess.run(  # noqa: S603 - the command is ours, no shell
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_DOWNLOAD_LIMIT_S,
+        )
+    except subprocess.TimeoutExpired:
+        late = f"ERROR: no end after {_DOWNLOAD_LIMIT_S:.0f} s"
+        return subprocess.CompletedProcess(command, 1, stdout="", stderr=late)
 
 
 def _last_line(answer: subprocess.CompletedProcess[str]) -> str:

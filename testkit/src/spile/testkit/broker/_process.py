@@ -20,7 +20,8 @@ from pathlib import Path
 
 _OWNED = (
     'exec 3<&0 </dev/null; "$@" >&2 3<&- & echo $!; exec >/dev/null;'
-    " read -r _ <&3; kill -9 $! 2>/dev/null; wait $!"
+    " read -r word <&3; kill -9 $! 2>/dev/null; wait $!;"
+    ' [ "$word" = done ] || [ -z "$0" ] || rm -rf "$0"'
 )
 _DETACHED = '"$@" </dev/null >&2 & echo $!'
 _STATE, _STARTED = 0, 19  # fields of /proc/PID/stat behind the name, see proc(5)
@@ -69,12 +70,21 @@ class ProcessMark:
 
 
 class OwnedProcess:
-    """A process that ends when its owner does."""
+    """
+    A process that ends when its owner does.
 
-    def __init__(self, command: Sequence[str], *, log: Path) -> None:
+    A child that the owner forks without exec keeps the pipe open, and the process with it.
+
+    Args:
+        command: Program and arguments.
+        log: File that its output is appended to.
+        scratch: Folder to delete when the owner dies before `end`; None deletes nothing.
+    """
+
+    def __init__(self, command: Sequence[str], *, log: Path, scratch: Path | None = None) -> None:
         with log.open("ab") as stream:
             self._guard = subprocess.Popen(  # noqa: S603 - the command is ours
-                ["/bin/sh", "-c", _OWNED, "sh", *command],
+                ["/bin/sh", "-c", _OWNED, str(scratch or ""), *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
@@ -85,8 +95,9 @@ class OwnedProcess:
     def end(self) -> None:
         """End the process with SIGKILL; returns when it is gone. Safe to call again."""
         self.mark.end()
-        if self._guard.stdin is not None:
-            self._guard.stdin.close()
+        if self._guard.stdin is not None and not self._guard.stdin.closed:
+            with contextlib.suppress(BrokenPipeError), self._guard.stdin as pipe:
+                pipe.write(b"done\n")
         self._guard.wait()
 
 

@@ -1,4 +1,4 @@
-"""One Kafka request by hand, so that readiness needs no Kafka client."""
+"""Two Kafka requests by hand, so that readiness needs no Kafka client."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import socket
 import struct
 from dataclasses import dataclass
 
-_METADATA, _VERSION = 3, 1
-_NO_TOPICS = struct.pack(">i", 0)
+_METADATA, _METADATA_VERSION = 3, 1
+_DESCRIBE_QUORUM = 55
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +17,7 @@ class ClusterView:
 
     Attributes:
         brokers: Address of each registered broker by node id.
-        controller: Node id that answers for the controller, -1 when none is known.
+        controller: Node id to send administrative requests to, -1 when none is known.
     """
 
     brokers: dict[int, str]
@@ -35,16 +35,45 @@ def cluster_view(address: str, *, timeout_s: float = 1.0) -> ClusterView | None:
     Returns:
         The view, or None when nothing that speaks Kafka answers in time.
     """
-    host, _, port = address.rpartition(":")
-    header = struct.pack(">hhih", _METADATA, _VERSION, 1, -1)
-    request = header + _NO_TOPICS
+    header = struct.pack(">hhih", _METADATA, _METADATA_VERSION, 1, -1)
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout_s) as connection:
-            connection.sendall(struct.pack(">i", len(request)) + request)
-            (size,) = struct.unpack(">i", _read(connection, 4))
-            return _decoded(_read(connection, size))
+        return _decoded(_answer(address, header + struct.pack(">i", 0), timeout_s))
     except (OSError, struct.error, UnicodeDecodeError):
         return None
+
+
+def quorum_leader(address: str, *, timeout_s: float = 2.0) -> int | None:
+    """
+    Ask a broker which node leads the metadata quorum (DescribeQuorum v0, KIP-595).
+
+    Metadata does not tell: in KRaft it names any live broker as controller.
+
+    Args:
+        address: `host:port` of the broker, without TLS.
+        timeout_s: Limit in seconds for connecting and for each read.
+
+    Returns:
+        The node id, or None when nothing answers in time or the quorum has no leader.
+    """
+    topic = b"__cluster_metadata"
+    body = b"\x02" + bytes([len(topic) + 1]) + topic + b"\x02" + struct.pack(">i", 0) + bytes(3)
+    header = struct.pack(">hhihx", _DESCRIBE_QUORUM, 0, 1, -1)
+    try:
+        answer = _answer(address, header + body, timeout_s)
+        # Behind correlation id, no tags, error, one topic with its name, one partition's index.
+        error, leader = struct.unpack_from(">hi", answer, 4 + 1 + 2 + 1 + 1 + len(topic) + 1 + 4)
+    except (OSError, struct.error):
+        return None
+    return leader if error == 0 and leader >= 0 else None
+
+
+def _answer(address: str, request: bytes, timeout_s: float) -> bytes:
+    """Send one request over a connection of its own and return the response without its size."""
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host.strip("[]"), int(port)), timeout_s) as connection:
+        connection.sendall(struct.pack(">i", len(request)) + request)
+        (size,) = struct.unpack(">i", _read(connection, 4))
+        return _read(connection, size)
 
 
 def _read(connection: socket.socket, size: int) -> bytes:
