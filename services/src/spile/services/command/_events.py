@@ -1,0 +1,176 @@
+"""`spile events`: what the store holds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast, get_args
+
+import click
+
+from spile.services.persistence import (
+    EventFilter,
+    GroupColumn,
+    SqliteEventStore,
+    StoredEvent,
+    store_path,
+)
+from spile.services.runtime import store_location
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_FOLLOW_S = 0.25
+_TAIL_BATCH = 1_000
+
+
+class _Moment(click.ParamType[datetime]):
+    name = "when"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Read ISO 8601 or an age such as 15m."""
+        if isinstance(value, datetime):
+            return value
+        text = str(value)
+        if text[:-1].isdigit() and text[-1:] in _UNITS:
+            return datetime.now(UTC) - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(f"{text!r} is neither ISO 8601 nor an age such as 15m, 2h or 7d", param, ctx)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
+    moment = _Moment()
+    for option in (
+        click.option("--type", "event_type", metavar="TYPE", help="Such as PRE_TOOL_USE."),
+        click.option("--service", help="Publishing service."),
+        click.option("--session", "session_id", metavar="ID", help="Session id."),
+        click.option("--tool", "tool_name", metavar="NAME", help="Tool name."),
+        click.option("--correlation-id", type=click.UUID, help="Correlation id."),
+        click.option(
+            "--since", type=moment, help="Time (UTC unless it says), or age: 15m, 2h, 7d."
+        ),
+        click.option("--until", type=moment, help="The same; this moment is left out."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON, one event per line."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def events() -> None:
+    """Look at stored events; the store is that of SPILE_STORE, .spile/events.db by default."""
+
+
+@events.command()
+@_filters
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+def query(*, limit: int, as_json: bool, **filters: Any) -> None:
+    """Print the newest events that fit, oldest first."""
+    which = EventFilter(limit=limit, **filters)
+
+    async def read() -> Sequence[StoredEvent]:
+        async with _store() as store:
+            return await store.query(which)
+
+    _print(asyncio.run(read()), as_json=as_json)
+
+
+@events.command()
+@_filters
+@click.option("--by", type=click.Choice(get_args(GroupColumn)), help="Count per value.")
+def count(*, by: str | None, as_json: bool, **filters: Any) -> None:
+    """Count the events that fit."""
+    which = EventFilter(**filters)
+
+    async def read() -> dict[str, int]:
+        async with _store() as store:
+            if by is None:
+                return {"count": await store.count(which)}
+            return dict(await store.count_by(which, cast("GroupColumn", by)))
+
+    counts = asyncio.run(read())
+    if as_json:
+        click.echo(json.dumps(counts, ensure_ascii=False))
+    elif by is None:
+        click.echo(str(counts["count"]))
+    else:
+        width = max((len(str(number)) for number in counts.values()), default=0)
+        for name, number in counts.items():
+            click.echo(f"{number:>{width}}  {_plain(name)}")
+
+
+@events.command()
+@_filters
+@click.option(
+    "--limit", type=click.IntRange(0), default=10, show_default=True, help="Events to begin with."
+)
+@click.option("--follow/--no-follow", default=True, help="Wait for new events; the default.")
+def tail(*, limit: int, follow: bool, as_json: bool, **filters: Any) -> None:
+    """Print the events that were stored last, and new ones as they are stored; ends by Ctrl-C."""
+    asyncio.run(_tail(EventFilter(**filters), limit, follow=follow, as_json=as_json))
+
+
+async def _tail(which: EventFilter, limit: int, *, follow: bool, as_json: bool) -> None:
+    async with _store() as store:
+        last = await store.last_seq()
+        if limit:
+            # What fits may lie far back: the newest ones by time are what one expects to see.
+            newest = await store.query(replace(which, limit=limit))
+            _print([event for event in newest if event.seq <= last], as_json=as_json)
+        while follow:
+            new = await store.query(replace(which, after_seq=last, limit=_TAIL_BATCH))
+            if new:
+                _print(new, as_json=as_json)
+                last = new[-1].seq
+            else:
+                await asyncio.sleep(_FOLLOW_S)
+
+
+def _store() -> SqliteEventStore:
+    return SqliteEventStore(store_path(store_location()), read_only=True)
+
+
+def _print(found: Sequence[StoredEvent], *, as_json: bool) -> None:
+    for event in found:
+        click.echo(_json(event) if as_json else _line(event))
+
+
+def _line(event: StoredEvent) -> str:
+    moment = event.happened_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    facts = [
+        f"{name}={_plain(value)}"
+        for name, value in (("tool", event.tool_name), ("session", event.session_id))
+        if value is not None
+    ]
+    service = _plain(event.service)
+    return "  ".join([moment, f"{event.event_type:<20}", service, str(event.event_id), *facts])
+
+
+def _json(event: StoredEvent) -> str:
+    return json.dumps(
+        {
+            "seq": event.seq,
+            "topic": event.topic,
+            "partition": event.partition,
+            "offset": event.offset,
+            "recorded_at": _iso(event.recorded_at),
+            "key": None if event.key is None else event.key.decode(errors="replace"),
+            "event": json.loads(event.envelope),
+        },
+        ensure_ascii=False,
+    )
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _plain(text: str) -> str:
+    """Return text that cannot write to the terminal what it likes."""
+    return "".join(c if c.isprintable() else "?" for c in text)

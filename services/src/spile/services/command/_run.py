@@ -1,0 +1,73 @@
+"""`spile run`: the workers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
+
+import click
+
+from spile.adapters.delivery import BusAdapter
+from spile.services.command._catalogue import chosen_catalogue
+from spile.services.persistence import persistence_worker
+from spile.services.runtime import (
+    Worker,
+    WorkerSettings,
+    configure_logging,
+    load_worker_settings,
+    open_kafka,
+    run_process,
+    run_workers,
+)
+from spile.topics import Catalogue
+
+Factory: TypeAlias = Callable[
+    [WorkerSettings, Catalogue, BusAdapter], AbstractAsyncContextManager[Worker]
+]
+
+
+def _persistence(
+    settings: WorkerSettings, catalogue: Catalogue, bus: BusAdapter
+) -> AbstractAsyncContextManager[Worker]:
+    return persistence_worker(
+        settings,
+        catalogue=catalogue,
+        environment=bus.environment,
+        dead_letters=bus.dead_letters,
+    )
+
+
+_WORKERS: dict[str, Factory] = {"persistence": _persistence}
+
+
+@click.command()
+@click.argument("names", metavar="WORKER...", nargs=-1, required=True)
+@click.pass_context
+def run(context: click.Context, names: tuple[str, ...]) -> None:
+    """
+    Run workers in this process: persistence, or all.
+
+    Ends at SIGTERM or Ctrl-C after finishing and committing what is in hand: 0. Ends with 1 when a
+    worker fails, with 70 when a handler is stuck.
+    """
+    if unknown := sorted(set(names) - {*_WORKERS, "all"}):
+        raise click.UsageError(
+            f"no worker {', '.join(unknown)}: there are {', '.join(_WORKERS)} and all"
+        )
+    chosen = list(_WORKERS) if "all" in names else list(dict.fromkeys(names))
+    settings, kafka = load_worker_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    catalogue = chosen_catalogue()
+
+    async def work() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            bus = await stack.enter_async_context(open_kafka(kafka, settings, group=chosen[0]))
+            workers = [
+                await stack.enter_async_context(_WORKERS[name](settings, catalogue, bus))
+                for name in chosen
+            ]
+            await run_workers(workers, bus, settings)
+
+    context.exit(run_process(work, debug=settings.debug))

@@ -1,0 +1,248 @@
+"""From records to rows: each is decoded once and checked against the contract of its topic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final, cast
+from uuid import UUID
+
+import msgspec
+
+from spile.adapters.delivery import SemVer
+from spile.services.persistence._query import microseconds
+from spile.services.persistence._values import Row, Run
+from spile.spi import InvalidTopicError, PartitionKey, ProtocolRecord, UndecodableError
+from spile.topics import Catalogue, Envelope, EventContract, TopicName, decode_envelope
+
+TICK: Final = b"TICK"
+"""Event type of records that only let time pass for the archive; no store keeps them."""
+
+_REQUIRED: Final = (
+    "content_type",
+    "correlation_id",
+    "message_id",
+    "timestamp",
+    "source",
+    "event_type",
+    "schema_version",
+)
+_JSON: Final = b"application/json"
+_encode: Final = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Decoded:
+    """
+    One batch, decoded.
+
+    Attributes:
+        runs: What to store, by partition.
+        poison: Records that cannot be stored, and why.
+        ignored: Tombstones and ticks, which hold no event.
+    """
+
+    runs: list[Run] = field(default_factory=list[Run])
+    poison: list[tuple[ProtocolRecord, UndecodableError]] = field(
+        default_factory=list[tuple[ProtocolRecord, UndecodableError]]
+    )
+    ignored: int = 0
+
+
+class Decoder:
+    """
+    Decodes records of one environment.
+
+    A topic that the catalogue does not have is taken as it is: envelope and headers are checked,
+    the payload may be any object.
+
+    Args:
+        catalogue: Knows the contracts.
+        environment: Environment of the topics.
+
+    Attributes:
+        event_types: All types of the catalogue.
+    """
+
+    def __init__(self, catalogue: Catalogue, environment: str) -> None:
+        self._catalogue = catalogue
+        self._environment = environment
+        self.event_types = frozenset(kind for spec in catalogue.specs for kind in spec.contracts)
+        self._contracts: dict[str, Mapping[str, EventContract] | None] = {
+            topic: spec.contracts for topic, spec in catalogue.topics(environment).items()
+        }
+
+    def decode(self, records: Sequence[ProtocolRecord]) -> Decoded:
+        """Decode a batch; what cannot be decoded does not keep its neighbours."""
+        decoded = Decoded()
+        groups: dict[PartitionKey, list[ProtocolRecord]] = {}
+        for record in records:
+            groups.setdefault((record.topic, record.partition), []).append(record)
+        for partition, group in groups.items():
+            rows: list[Row] = []
+            for record in group:
+                try:
+                    row = self._row(record)
+                except UndecodableError as exc:
+                    decoded.poison.append((record, exc))
+                else:
+                    if row is None:
+                        decoded.ignored += 1
+                    else:
+                        rows.append(row)
+            decoded.runs.append(
+                Run(
+                    partition=partition,
+                    first=group[0].offset,
+                    next=group[-1].offset + 1,
+                    rows=rows,
+                )
+            )
+        return decoded
+
+    def _row(self, record: ProtocolRecord) -> Row | None:
+        value = record.value
+        if value is None:
+            return None
+        headers = dict(record.headers)
+        if headers.get("event_type") == TICK:
+            return None
+        _check_headers(headers)
+        envelope = decode_envelope(value)
+        _check_agreement(headers, envelope)
+        payload = self._payload(record.topic, headers, envelope)
+        causation = envelope.causation_id
+        return Row(
+            envelope.event_id.bytes,
+            record.topic,
+            record.partition,
+            record.offset,
+            record.timestamp,
+            microseconds(envelope.timestamp),
+            envelope.event_type,
+            envelope.service,
+            envelope.correlation_id.bytes,
+            causation.bytes if causation is not None else None,
+            _fact(payload, "session_id"),
+            _fact(payload, "agent_id"),
+            _fact(payload, "tool_name"),
+            record.key,
+            _text(value),
+            _headers_text(record.headers),
+        )
+
+    def _payload(self, topic: str, headers: Mapping[str, bytes], envelope: Envelope) -> Any:
+        contracts = self._contracts_of(topic)
+        if contracts is None:
+            return msgspec.json.decode(envelope.payload)
+        contract = contracts.get(envelope.event_type)
+        if contract is None:
+            raise UndecodableError(
+                f"topic {topic} holds {', '.join(contracts) or 'nothing'}, "
+                f"not {envelope.event_type[:80]}",
+                field="event_type",
+            )
+        version = headers["schema_version"]
+        if not _is_known(version, contract.schema_version):
+            raise UndecodableError(
+                f"{envelope.event_type} has schema version {version[:40]!r}; this release reads "
+                f"up to {contract.schema_version} of the same major",
+                field="schema_version",
+            )
+        return contract.decode(envelope.payload)
+
+    def _contracts_of(self, topic: str) -> Mapping[str, EventContract] | None:
+        try:
+            return self._contracts[topic]
+        except KeyError:
+            found = self._contracts[topic] = self._from_template(topic)
+            return found
+
+    def _from_template(self, topic: str) -> Mapping[str, EventContract] | None:
+        """Return the contracts of the template that a service fills in which nobody announced."""
+        try:
+            name = TopicName.parse(topic, environments=(self._environment,))
+        except InvalidTopicError:
+            return None
+        wanted = f"{{service}}.{name.domain}.{name.action}.v{name.major}"
+        return next((s.contracts for s in self._catalogue.specs if s.name == wanted), None)
+
+
+def _check_headers(headers: Mapping[str, bytes]) -> None:
+    for name in _REQUIRED:
+        if not headers.get(name):
+            raise UndecodableError(f"required header {name} is missing or empty", field=name)
+    content_type = headers["content_type"]
+    if content_type != _JSON:
+        raise UndecodableError(
+            f"header content_type is {content_type[:60]!r}, this store reads application/json",
+            field="content_type",
+        )
+    try:
+        aware = datetime.fromisoformat(headers["timestamp"].decode()).tzinfo is not None
+    except ValueError:
+        aware = False
+    if not aware:
+        raise UndecodableError("header timestamp is not ISO 8601 in UTC", field="timestamp")
+
+
+def _check_agreement(headers: Mapping[str, bytes], envelope: Envelope) -> None:
+    """One event has one id and one type, in header and envelope alike."""
+    if headers["event_type"] != envelope.event_type.encode():
+        raise UndecodableError("header and envelope state two event types", field="event_type")
+    for header, stated in (
+        ("message_id", envelope.event_id),
+        ("correlation_id", envelope.correlation_id),
+    ):
+        if headers[header] != str(stated).encode() and _uuid(header, headers[header]) != stated:
+            raise UndecodableError(f"header {header} is not the id of the envelope", field=header)
+
+
+def _uuid(name: str, raw: bytes) -> UUID:
+    try:
+        return UUID(raw.decode())
+    except ValueError:
+        raise UndecodableError(f"header {name} is no UUID", field=name) from None
+
+
+@lru_cache(maxsize=1024)
+def _is_known(version: bytes, newest: str) -> bool:
+    try:
+        stated = SemVer.parse(version.decode())
+    except UnicodeDecodeError:
+        return False
+    known = SemVer.parse(newest)
+    return stated.major == known.major and stated.minor <= known.minor
+
+
+def _fact(payload: Any, name: str) -> str | None:
+    if isinstance(payload, dict):
+        value = cast("dict[str, Any]", payload).get(name)
+    else:
+        value = getattr(payload, name, None)
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, UUID) else None
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise UndecodableError("envelope is not UTF-8") from None
+
+
+def _headers_text(headers: Sequence[tuple[str, bytes]]) -> str:
+    try:
+        return _encode([(name, value.decode()) for name, value in headers]).decode()
+    except UnicodeDecodeError:
+        return _encode([(name, _readable(value)) for name, value in headers]).decode()
+
+
+def _readable(value: bytes) -> str | dict[str, bytes]:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": value}

@@ -1,0 +1,64 @@
+"""The persistence worker, put together."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import AsyncGenerator
+
+from spile.adapters.delivery import DeadLetterQueue
+from spile.services.persistence._decoding import Decoder
+from spile.services.persistence._metrics import WAL_BYTES
+from spile.services.persistence._schema import store_path
+from spile.services.persistence.handler import PersistenceHandler, PoisonLimit
+from spile.services.persistence.store import SqliteEventStore
+from spile.services.runtime import Worker, WorkerSettings
+from spile.topics import Catalogue
+
+GROUP = "persistence"
+
+
+def event_topics(environment: str) -> str:
+    """Return the pattern of all event topics; dead letters, retries and markers do not match."""
+    part = r"[a-z0-9][a-z0-9-]*"
+    return rf"^{re.escape(environment)}\.{part}\.{part}\.{part}\.v[0-9]+$"
+
+
+@contextlib.asynccontextmanager
+async def persistence_worker(
+    settings: WorkerSettings,
+    *,
+    catalogue: Catalogue,
+    environment: str,
+    dead_letters: DeadLetterQueue,
+) -> AsyncGenerator[Worker]:
+    """
+    Open the store and give the worker that fills it.
+
+    Args:
+        settings: Of the process; names the store.
+        catalogue: Knows the contracts.
+        environment: Whose topics to read.
+        dead_letters: Takes what cannot be stored.
+
+    Raises:
+        StoreDamagedError: The store is corrupt, or not ours.
+        StoreUnavailableError: The store is locked.
+        ConfigurationError: The store cannot be written.
+    """
+    async with SqliteEventStore(store_path(settings.store)) as store:
+        WAL_BYTES.set_function(lambda: store.wal_bytes)
+        handler = PersistenceHandler(
+            store,
+            Decoder(catalogue, environment),
+            dead_letters,
+            group=GROUP,
+            limit=PoisonLimit(share=settings.poison_share),
+        )
+        yield Worker(
+            name="persistence",
+            group=GROUP,
+            topics=[event_topics(environment)],
+            handle=handler,
+            offsets=store,
+        )

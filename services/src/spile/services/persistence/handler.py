@@ -1,0 +1,145 @@
+"""The persistence worker's handler: decode, bury what is poison, store the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from spile.adapters.delivery import DeadLetterQueue
+from spile.services.persistence._decoding import Decoded, Decoder
+from spile.services.persistence._metrics import APPEND_SECONDS, ERRORS, EVENTS, ROWS
+from spile.services.persistence._values import Appended, EventStore
+from spile.spi import PermanentError, ProtocolRecord
+
+log = structlog.get_logger(__name__)
+
+_WINDOW_RECORDS = 1_000
+_INLINE_RECORDS = 100
+
+
+class TooMuchPoisonError(PermanentError):
+    """Raised when so many records fail that the deploy is broken rather than the records."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoisonLimit:
+    """
+    When to stop instead of filling the dead letter queue.
+
+    Attributes:
+        share: Share of the last records above which to stop, 0.5 by default; 1 never stops.
+        after: Records that must have been read before the share counts, 100 by default.
+    """
+
+    share: float = 0.5
+    after: int = 100
+
+
+class PersistenceHandler:
+    """
+    Stores batches. Idempotent, by event id and by offset.
+
+    Poison (bad JSON, missing headers, unknown version, broken contract) is acknowledged by the dead
+    letter queue before the transaction that moves the offset beyond it.
+
+    Args:
+        store: Where to.
+        decoder: Makes rows.
+        dead_letters: Takes poison.
+        group: Consumer group, named in dead letters.
+        limit: When to stop because of too much poison.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        decoder: Decoder,
+        dead_letters: DeadLetterQueue,
+        *,
+        group: str,
+        limit: PoisonLimit | None = None,
+    ) -> None:
+        self._store = store
+        self._decoder = decoder
+        self._dead_letters = dead_letters
+        self._group = group
+        self._limit = limit or PoisonLimit()
+        self._recent: deque[tuple[int, int]] = deque()
+        self._buried: set[tuple[str, int, int]] = set()
+
+    async def __call__(self, records: Sequence[ProtocolRecord]) -> None:
+        """
+        Store a batch.
+
+        Raises:
+            RetriableError: Store or dead letter queue are away; the same batch may follow again.
+            StaleOffsetsError: The store stands elsewhere; the offsets must be read anew.
+            TooMuchPoisonError: Stop; the offsets stay before this batch.
+            PermanentError: The store is damaged, or a topic has no dead letter queue.
+        """
+        if len(records) > _INLINE_RECORDS:
+            decoded = await asyncio.to_thread(self._decoder.decode, records)
+        else:
+            decoded = self._decoder.decode(records)
+        if decoded.poison:
+            self._check_share(len(records), len(decoded.poison))
+            await self._bury(decoded)
+        started = time.perf_counter()
+        appended = await self._store.append(decoded.runs)
+        APPEND_SECONDS.observe(time.perf_counter() - started)
+        self._buried.clear()
+        self._remember(len(records), len(decoded.poison))
+        self._count_types(decoded)
+        _report(decoded, appended)
+
+    def _count_types(self, decoded: Decoded) -> None:
+        """Count by type; those that the catalogue does not have share one label."""
+        known = self._decoder.event_types
+        types: Counter[str] = Counter()
+        for run in decoded.runs:
+            types.update(row.event_type for row in run.rows)
+        for event_type, count in types.items():
+            EVENTS.labels(event_type if event_type in known else "other").inc(count)
+
+    async def _bury(self, decoded: Decoded) -> None:
+        for record, error in decoded.poison:
+            place = (record.topic, record.partition, record.offset)
+            if place in self._buried:
+                continue  # the same batch again, after the store failed
+            await self._dead_letters.keep(record, error, group=self._group, attempts=1)
+            self._buried.add(place)
+            ERRORS.labels(type(error).__name__).inc()
+
+    def _check_share(self, records: int, poison: int) -> None:
+        seen = records + sum(count for count, _ in self._recent)
+        bad = poison + sum(count for _, count in self._recent)
+        if seen >= self._limit.after and bad > seen * self._limit.share:
+            raise TooMuchPoisonError(
+                f"{bad} of the last {seen} records cannot be stored, more than "
+                f"{self._limit.share:.0%}: that is a broken deploy; offsets are kept"
+            )
+
+    def _remember(self, records: int, poison: int) -> None:
+        self._recent.append((records, poison))
+        seen = sum(count for count, _ in self._recent)
+        while len(self._recent) > 1 and seen - self._recent[0][0] >= _WINDOW_RECORDS:
+            seen -= self._recent.popleft()[0]
+
+
+def _report(decoded: Decoded, appended: Appended) -> None:
+    for outcome, count in (
+        ("inserted", appended.inserted),
+        ("duplicate", appended.duplicates),
+        ("stale", appended.stale),
+        ("ignored", decoded.ignored),
+        ("poison", len(decoded.poison)),
+    ):
+        if count:
+            ROWS.labels(outcome).inc(count)
+    if appended.jumped:
+        log.info("offsets without records were passed over", offsets=appended.jumped)

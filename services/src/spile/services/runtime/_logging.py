@@ -1,0 +1,73 @@
+"""Structured logs of a process: ours and those of libraries through one renderer."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal, TextIO
+
+import structlog
+from structlog.typing import Processor
+
+_CHATTY = ("aiokafka", "asyncio", "uvicorn")
+
+
+def configure_logging(
+    level: str = "info",
+    style: Literal["auto", "json", "console"] = "auto",
+    *,
+    stream: TextIO | None = None,
+) -> None:
+    """
+    Send all logs of this process to one stream, one event per line.
+
+    The loggers of aiokafka stay at INFO or above whatever the level: at DEBUG it writes keys,
+    values and passwords (aiokafka/conn.py, `send`).
+
+    Args:
+        level: Lowest level that is logged.
+        style: JSON, or coloured text; `auto` is text on a terminal.
+        stream: Where to; standard error by default.
+    """
+    target = stream or sys.stderr
+    console = style == "console" or (style == "auto" and target.isatty())
+    number = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    last: list[Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=target.isatty())]
+        if console
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
+    for name in _CHATTY:
+        logger = logging.getLogger(name)
+        logger.setLevel(max(number, logging.INFO))
+        logger.handlers.clear()
+        logger.propagate = True
