@@ -46,6 +46,7 @@ from spile.adapters.delivery._ports import (
     RebalanceListener,
     RecordSender,
     RecordSource,
+    Settled,
     SourceFactory,
 )
 from spile.adapters.delivery._publisher import (
@@ -101,6 +102,7 @@ __all__ = [
     "RefusedKeeper",
     "Retries",
     "SemVer",
+    "Settled",
     "SilentObserver",
     "SourceFactory",
     "Subscription",

@@ -18,6 +18,7 @@ from spile.topics import (
     MAX_PAYLOAD_BYTES,
     MAX_RECORD_BYTES,
     Catalogue,
+    Prepared,
     Route,
     encode_envelope,
     parse_uuid,
@@ -52,8 +53,7 @@ class _Lane:
     schema_version: tuple[str, bytes]
 
 
-@dataclass(slots=True, kw_only=True)
-class Encoded:
+class Encoded(msgspec.Struct, frozen=True, gc=False):
     """
     An event ready to be sent.
 
@@ -90,6 +90,8 @@ class EventEncoder:
         """
         Check one event and encode it.
 
+        An event without a correlation id starts a new chain, which is named after it.
+
         Args:
             event: What to publish.
             now: The present moment as text, when the caller has it already.
@@ -103,20 +105,20 @@ class EventEncoder:
         stated = stated_type(event.payload) if "." in named and _can_state(event.payload) else None
         lane = self._lanes.get((named, event.topic, stated)) or self._lane(event, stated)
         prepared = lane.route.contract.prepare(event.payload)
-        event_id = event.event_id
-        event_id = (
-            parse_uuid(event_id, "event_id") if event_id else prepared.event_id or uuid7_text()
-        )
+        event_id = prepared.event_id or uuid7_text()
+        if event.event_id is not None:
+            event_id = _given_id(event, prepared)
         correlation_id = event.correlation_id
-        correlation_id = (
-            parse_uuid(correlation_id, "correlation_id")
-            if correlation_id
-            else prepared.correlation_id or uuid7_text()
-        )
-        causation_id = event.causation_id
+        if correlation_id is None:
+            correlation_id = prepared.correlation_id or event_id
+        else:
+            correlation_id = parse_uuid(correlation_id, "correlation_id")
+        causation_id = event.causation_id or prepared.causation_id
         if causation_id is not None:
             causation_id = parse_uuid(causation_id, "causation_id")
-        timestamp = _timestamp(event) or prepared.timestamp or now or utc_text(datetime.now(UTC))
+        timestamp = prepared.timestamp or now or utc_text(datetime.now(UTC))
+        if event.timestamp is not None:
+            timestamp = _given_time(event, event.timestamp)
         payload_json = prepared.payload_json
         if len(payload_json) > MAX_PAYLOAD_BYTES:
             raise _too_large("payload", len(payload_json), MAX_PAYLOAD_BYTES, lane)
@@ -151,7 +153,7 @@ class EventEncoder:
         size = len(value) + len(key) + 512
         if size > MAX_RECORD_BYTES or metadata is not None:
             _check_record_size(record, lane)
-        return Encoded(record=record, event_id=event_id, route=lane.route)
+        return Encoded(record, event_id, lane.route)
 
     def _lane(self, event: OutgoingEvent, stated: str | None) -> _Lane:
         route = self._catalogue.resolve(
@@ -175,11 +177,22 @@ def _can_state(payload: object) -> bool:
     return isinstance(payload, BaseModel | Mapping)
 
 
-def _timestamp(event: OutgoingEvent) -> str | None:
-    if event.timestamp is None:
-        return None
+def _given_id(event: OutgoingEvent, prepared: Prepared) -> str:
+    """Return the id that the caller gave; it must be the payload's own where that has one."""
+    event_id = parse_uuid(str(event.event_id), "event_id")
+    if prepared.event_id is not None and prepared.event_id != event_id:
+        raise InvalidEventError(
+            f"{event.event_type}: event_id {event_id} differs from the payload's "
+            f"{prepared.event_id}; one event has one id",
+            event_type=event.event_type,
+            field="event_id",
+        )
+    return event_id
+
+
+def _given_time(event: OutgoingEvent, moment: datetime) -> str:
     try:
-        return utc_text(event.timestamp)
+        return utc_text(moment)
     except ValueError as exc:
         raise InvalidEventError(
             f"timestamp of {event.event_type}: {exc}",

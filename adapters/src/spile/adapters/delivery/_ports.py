@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias
 
 from spile.adapters.delivery._records import OutgoingRecord, Receipt
-from spile.spi import PartitionKey, ProtocolRecord
+from spile.spi import PartitionKey, ProtocolRecord, SpileError
+
+Settled: TypeAlias = Callable[[Sequence[int], SpileError | None], None]
+"""Hears of indexes that are acknowledged (None) or failed (the error)."""
 
 
 class RecordSender(Protocol):
     """Writes records; those of one key in the order given."""
 
-    async def send(self, records: Sequence[OutgoingRecord]) -> Receipt:
+    async def send(
+        self, records: Sequence[OutgoingRecord], *, settled: Settled | None = None
+    ) -> Receipt:
         """
         Write records and wait until each is acknowledged, refused, or past its delivery deadline.
+
+        Args:
+            records: What to write.
+            settled: Told of records as soon as their fate is known, before this returns, so that
+                one slow partition does not hold up the news of the others.
 
         The deadline (30 s by default) bounds all attempts. Cancelling takes back what was not yet
         handed to the client; the rest may or may not be written.

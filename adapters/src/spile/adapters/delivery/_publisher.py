@@ -5,33 +5,37 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol, Self
 
 import structlog
 from typing_extensions import override
 
-from spile.adapters.delivery import _metrics
 from spile.adapters.delivery._breaker import BreakerState, CircuitBreaker
 from spile.adapters.delivery._encoding import Encoded, EventEncoder
+from spile.adapters.delivery._gathering import Gatherer
 from spile.adapters.delivery._headers import utc_text
+from spile.adapters.delivery._metrics import PUBLISHERS, bump
 from spile.adapters.delivery._ports import RecordSender
-from spile.adapters.delivery._records import OutgoingEvent, OutgoingRecord, Receipt
+from spile.adapters.delivery._records import OutgoingEvent, OutgoingRecord
 from spile.spi import (
     ClosedError,
     ContextValue,
     InvalidEventError,
+    MessageTooLargeError,
     PermanentError,
     ProtocolBatchPublisher,
     ProtocolEventPublisher,
     SpileError,
+    UnknownTopicError,
 )
 from spile.topics import Catalogue
 
 _log = structlog.get_logger(__name__)
 _STATE_VALUE = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 _BREATHE_EVERY = 1000
+_CLOSE_LIMIT_S = 20.0
 
 
 class RefusedKeeper(Protocol):
@@ -79,17 +83,16 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
     ) -> None:
         self._sender = sender
         self._encoder = EventEncoder(catalogue, environment=environment, service=service)
-        self._service = service
         self._refused = refused
         self._on_breaker = on_breaker
         self._breaker = breaker or CircuitBreaker()
+        self._gatherer = Gatherer(sender)
         self._opens_seen = self._breaker.opens
         self._breaker.listen(self._breaker_changed)
         self._log = _log.bind(service=service, instance=instance_id)
         self._counts: Counter[str] = Counter()
         self._closed = False
-        self._seconds = _metrics.PUBLISH_SECONDS.labels(service)
-        self._published = _TopicCounters(service)
+        self._shown = PUBLISHERS.counts(service)
 
     @override
     async def publish(
@@ -136,7 +139,17 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         except SpileError as exc:
             self._note_refusal(exc)
             raise
-        return (await self._deliver([encoded]))[0]
+        ticket = self._breaker.admit()
+        started = time.perf_counter()
+        try:
+            await self._gatherer.submit(encoded.record)
+        except BaseException as exc:  # noqa: BLE001 - raised again unless it is ours
+            return await self._single_failed(encoded, ticket, exc)
+        self._shown.took(time.perf_counter() - started)
+        self._breaker.succeeded(ticket)
+        self._counts["published"] += 1
+        bump(self._shown.published, encoded.route.topic)
+        return True
 
     @override
     async def publish_many(self, events: Sequence[OutgoingEvent]) -> list[bool]:
@@ -185,6 +198,7 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         """Flush within the sender's close deadline; calling it again is a no-op."""
         if not self._closed:
             self._closed = True
+            await self._gatherer.close(_CLOSE_LIMIT_S)
             await self._sender.close()
 
     async def __aenter__(self) -> Self:
@@ -196,7 +210,7 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
     def note_retry(self, records: int) -> None:
         """Count records that the sender tries again; meant as its `on_retry`."""
         self._counts["retries"] += records
-        _metrics.PUBLISH_RETRIES.labels(self._service).inc(records)
+        self._shown.retries += records
 
     async def _deliver(self, batch: list[Encoded]) -> list[bool]:
         ticket = self._breaker.admit()
@@ -208,40 +222,58 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
             if isinstance(exc, SpileError):
                 self._note_refusal(exc)
             raise
-        self._seconds.observe(time.perf_counter() - started)
+        self._shown.took(time.perf_counter() - started)
         if not receipt.failures:
             self._breaker.succeeded(ticket)
-            self._counts["published"] += len(batch)
-            self._published.add(batch)
+            self._note_published(batch)
             return [True] * len(batch)
-        if any(error.retriable for error in receipt.failures.values()):
+        self._judge(ticket, receipt.failures.values())
+        failures = receipt.failures
+        self._note_published([b for index, b in enumerate(batch) if index not in failures])
+        for index, error in failures.items():
+            await self._note_failure(batch[index], error)
+        return [index not in failures for index in range(len(batch))]
+
+    async def _single_failed(self, encoded: Encoded, ticket: int, error: BaseException) -> bool:
+        """
+        Account for a single event that is not acknowledged.
+
+        Raises:
+            SpileError: It was refused before sending.
+        """
+        if not isinstance(error, SpileError):
+            self._breaker.abandoned(ticket)
+            raise error
+        if isinstance(error, ClosedError | UnknownTopicError | MessageTooLargeError):
+            self._breaker.abandoned(ticket)
+            self._note_refusal(error)
+            raise error
+        self._judge(ticket, [error])
+        await self._note_failure(encoded, error)
+        return False
+
+    def _judge(self, ticket: int, errors: Iterable[SpileError]) -> None:
+        """Tell the breaker; what the broker refused is no sign of its health either way."""
+        if any(error.retriable for error in errors):
             self._breaker.failed(ticket)
         else:
             self._breaker.abandoned(ticket)
-        return await self._partly(batch, receipt)
 
-    async def _partly(self, batch: list[Encoded], receipt: Receipt) -> list[bool]:
-        """Account for a batch of which some events are not acknowledged."""
-        failures = receipt.failures
-        done = [encoded for index, encoded in enumerate(batch) if index not in failures]
-        self._counts["published"] += len(done)
-        self._published.add(done)
-        for index, error in failures.items():
-            encoded = batch[index]
-            reason = "rejected" if isinstance(error, PermanentError) else "indefinite"
-            self._counts["failed"] += 1
-            _metrics.PUBLISH_FAILED.labels(self._service, encoded.route.topic, reason).inc()
-            self._log.warning(
-                "event not confirmed",
-                event_id=encoded.event_id,
-                topic=encoded.route.topic,
-                event_type=encoded.route.event_type,
-                reason=reason,
-                error=str(error),
-            )
-            if reason == "rejected":
-                await self._keep_refused(encoded, error)
-        return [index not in failures for index in range(len(batch))]
+    async def _note_failure(self, encoded: Encoded, error: SpileError) -> None:
+        reason = "rejected" if isinstance(error, PermanentError) else "indefinite"
+        self._counts["failed"] += 1
+        place = (encoded.route.topic, reason)
+        self._shown.failed[place] = self._shown.failed.get(place, 0) + 1
+        self._log.warning(
+            "event not confirmed",
+            event_id=encoded.event_id,
+            topic=encoded.route.topic,
+            event_type=encoded.route.event_type,
+            reason=reason,
+            error=str(error),
+        )
+        if reason == "rejected":
+            await self._keep_refused(encoded, error)
 
     async def _keep_refused(self, encoded: Encoded, error: SpileError) -> None:
         if self._refused is None:
@@ -252,6 +284,14 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
             self._log.error("refused event not kept", event_id=encoded.event_id, error=str(exc))
             return
         self._counts["dlq"] += 1
+        bump(self._shown.dead_lettered, encoded.route.topic)
+
+    def _note_published(self, batch: Sequence[Encoded]) -> None:
+        self._counts["published"] += len(batch)
+        published = self._shown.published
+        for encoded in batch:
+            topic = encoded.record.topic
+            published[topic] = published.get(topic, 0) + 1
 
     def _check_open(self) -> None:
         if self._closed:
@@ -259,35 +299,12 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
 
     def _note_refusal(self, error: SpileError) -> None:
         self._counts["refused"] += 1
-        _metrics.PUBLISH_REFUSED.labels(self._service, type(error).__name__).inc()
+        bump(self._shown.refused, type(error).__name__)
 
     def _breaker_changed(self, before: BreakerState, after: BreakerState) -> None:
-        _metrics.BREAKER_STATE.labels(self._service).set(_STATE_VALUE[after])
-        if self._breaker.opens > self._opens_seen:
-            self._opens_seen = self._breaker.opens
-            _metrics.BREAKER_OPENS.labels(self._service).inc()
+        self._shown.breaker_state = _STATE_VALUE[after]
+        self._shown.breaker_opens += self._breaker.opens - self._opens_seen
+        self._opens_seen = self._breaker.opens
         self._log.warning("circuit breaker changed", before=before.value, after=after.value)
         if self._on_breaker is not None:
             self._on_breaker(before, after)
-
-
-class _TopicCounters:
-    """Counts published events per topic; keeps the children, since looking one up costs more."""
-
-    __slots__ = ("_children", "_service")
-
-    def __init__(self, service: str) -> None:
-        self._service = service
-        self._children: dict[str, Any] = {}
-
-    def add(self, batch: Sequence[Encoded]) -> None:
-        """Count a batch."""
-        counts: dict[str, int] = {}
-        for encoded in batch:
-            topic = encoded.record.topic
-            counts[topic] = counts.get(topic, 0) + 1
-        for topic, count in counts.items():
-            child = self._children.get(topic)
-            if child is None:
-                child = self._children[topic] = _metrics.PUBLISHED.labels(self._service, topic)
-            child.inc(count)

@@ -13,14 +13,19 @@ class Partitioner:
 
     Murmur2 in Python costs 5 microseconds a key, a look into the memory 0.1; the memory holds up to
     50,000 keys and starts anew when it is full or the partition count changes.
+
+    Attributes:
+        count: Number of partitions.
+        check_at: Monotonic time at which the owner looks at the count again.
     """
 
-    __slots__ = ("_memory", "_next", "count")
+    __slots__ = ("_memory", "_next", "check_at", "count")
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._memory: dict[bytes, int] = {}
         self._next = 0
+        self.check_at = 0.0
 
     def resize(self, count: int) -> None:
         """Take a new partition count over."""

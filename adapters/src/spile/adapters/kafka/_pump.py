@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from spile.adapters.delivery._backoff import Backoff
+from spile.adapters.delivery._ports import Settled
 from spile.adapters.delivery._records import OutgoingRecord, Receipt
-from spile.adapters.kafka._producer_client import BatchBuilder, ProducerClient
+from spile.adapters.kafka._producer_client import Batch, ProducerClient
 from spile.spi import (
     BrokerUnavailableError,
     DeliveryTimeoutError,
@@ -36,18 +37,29 @@ _RETIRE_S = 5.0
 class Call:
     """One `send`: its records are done when `remaining` reaches zero."""
 
-    __slots__ = ("cancelled", "deadline", "done", "receipt", "remaining")
+    __slots__ = ("cancelled", "deadline", "done", "receipt", "remaining", "settled")
 
-    def __init__(self, records: int, deadline: float, done: asyncio.Future[None]) -> None:
+    def __init__(
+        self,
+        records: int,
+        deadline: float,
+        done: asyncio.Future[None],
+        settled: Settled | None = None,
+    ) -> None:
         self.receipt = Receipt()
         self.remaining = records
         self.deadline = deadline
         self.done = done
         self.cancelled = False
+        self.settled = settled
 
-    def settle(self, records: int) -> None:
+    def settle(self, indexes: list[int], error: SpileError | None) -> None:
         """Note that some records are acknowledged or failed."""
-        self.remaining -= records
+        self.remaining -= len(indexes)
+        if error is not None:
+            self.receipt.failures.update(dict.fromkeys(indexes, error))
+        if self.settled is not None:
+            self.settled(indexes, error)
         if self.remaining <= 0 and not self.done.done():
             self.done.set_result(None)
 
@@ -78,13 +90,10 @@ class _Slice:
         call = self.segment.call
         indexes = self.segment.indexes[self.start : self.stop]
         call.receipt.acknowledge(indexes, topic, partition, base)
-        call.settle(len(indexes))
+        call.settle(indexes, None)
 
     def fail(self, error: SpileError) -> None:
-        call = self.segment.call
-        for index in self.segment.indexes[self.start : self.stop]:
-            call.receipt.failures[index] = error
-        call.settle(self.stop - self.start)
+        self.segment.call.settle(self.segment.indexes[self.start : self.stop], error)
 
 
 class ClientPool:
@@ -234,58 +243,36 @@ class PartitionPump:
             segment = self._waiting.popleft()
             _Slice(segment, segment.cursor, len(segment.records)).fail(error)
 
-    def _pack(self, client: ProducerClient) -> tuple[BatchBuilder, list[_Slice]]:
+    def _pack(self, client: ProducerClient) -> tuple[Batch, list[_Slice]]:
         """Fill a batch from the front of the queue."""
         batch = client.new_batch()
-        append = batch.append
         slices: list[_Slice] = []
         now_ms = int(time.time() * 1000)
-        full = False
-        while self._waiting and not full:
-            segment = self._waiting[0]
+        waiting = self._waiting
+        while waiting:
+            segment = waiting[0]
             if segment.call.cancelled:
-                self._waiting.popleft()
+                waiting.popleft()
                 continue
-            records = segment.records
-            start = position = segment.cursor
-            end = len(records)
-            while position < end:
-                record = records[position]
-                if (
-                    append(
-                        timestamp=now_ms,
-                        key=record.key,
-                        value=record.value,
-                        headers=record.headers,
-                    )
-                    is None
-                ):
-                    full = True
-                    break
-                position += 1
+            start = segment.cursor
+            position = batch.fill(segment.records, start, now_ms)
             segment.cursor = position
             if position > start:
                 slices.append(_Slice(segment, start, position))
-            if position == end:
-                self._waiting.popleft()
-        batch.close()
+            if position < len(segment.records):
+                break
+            waiting.popleft()
         return batch, slices
 
-    def _repack(self, client: ProducerClient, slices: list[_Slice]) -> BatchBuilder:
+    def _repack(self, client: ProducerClient, slices: list[_Slice]) -> Batch:
         """Build the same batch again for another attempt."""
         batch = client.new_batch()
         now_ms = int(time.time() * 1000)
         for part in slices:
-            for record in part.segment.records[part.start : part.stop]:
-                batch.append(
-                    timestamp=now_ms, key=record.key, value=record.value, headers=record.headers
-                )
-        batch.close()
+            batch.fill(part.segment.records[part.start : part.stop], 0, now_ms)
         return batch
 
-    async def _deliver(
-        self, client: ProducerClient, batch: BatchBuilder, slices: list[_Slice]
-    ) -> None:
+    async def _deliver(self, client: ProducerClient, batch: Batch, slices: list[_Slice]) -> None:
         """Send a batch until it is acknowledged, refused, or out of attempts or time."""
         deadline = min(part.segment.call.deadline for part in slices)
         attempt = 1
@@ -314,7 +301,7 @@ class PartitionPump:
             batch = self._repack(client, slices)
             attempt += 1
 
-    async def _attempt(self, client: ProducerClient, batch: BatchBuilder, deadline: float) -> int:
+    async def _attempt(self, client: ProducerClient, batch: Batch, deadline: float) -> int:
         limit = min(self._attempt_timeout_s, deadline - time.monotonic())
         try:
             async with asyncio.timeout(max(limit, 0.0)):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from spile.adapters.delivery._backoff import Backoff
-from spile.adapters.delivery._ports import RecordSender
+from spile.adapters.delivery._ports import RecordSender, Settled
 from spile.adapters.delivery._records import OutgoingRecord, Receipt
 from spile.adapters.delivery._tasks import Tasks
 from spile.adapters.kafka._partitioner import Partitioner
@@ -32,6 +32,7 @@ _ATTEMPT_REQUESTS = 2.4
 """Time for one attempt, in request timeouts: 12 s by default, two elections of a leader."""
 
 _MISS_MEMORY_S = 1.0
+_CHECK_EVERY_S = 1.0
 _RECONNECT = Backoff(initial_s=0.1, max_s=2.0)
 
 
@@ -69,6 +70,8 @@ class KafkaSender(RecordSender):
         self._partitioners: dict[str, Partitioner] = {}
         self._missing: dict[str, float] = {}
         self._calls: set[Call] = set()
+        self._line = asyncio.Lock()
+        self._in_line = 0
         self._closed = False
 
     @property
@@ -76,7 +79,9 @@ class KafkaSender(RecordSender):
         """How many producers there have been."""
         return self._pool.generation
 
-    async def send(self, records: Sequence[OutgoingRecord]) -> Receipt:
+    async def send(
+        self, records: Sequence[OutgoingRecord], *, settled: Settled | None = None
+    ) -> Receipt:
         """
         Write records and wait until each is acknowledged, refused, or past its delivery deadline.
 
@@ -90,24 +95,43 @@ class KafkaSender(RecordSender):
         if not records:
             return Receipt()
         deadline = time.monotonic() + self._settings.delivery_timeout_ms / 1000
-        call = Call(len(records), deadline, asyncio.get_running_loop().create_future())
+        done = asyncio.get_running_loop().create_future()
+        call = Call(len(records), deadline, done, settled)
         try:
-            segments = await self._route(records, call)
+            await self._take_in(records, call)
         except SpileError as exc:
             if not exc.retriable:
                 raise
-            call.receipt.failures.update(dict.fromkeys(range(len(records)), exc))
+            call.settle(list(range(len(records))), exc)
             return call.receipt
         self._calls.add(call)
         try:
-            self._enqueue(segments)
-            await call.done
+            await done
         except asyncio.CancelledError:
             call.cancelled = True
             raise
         finally:
             self._calls.discard(call)
         return call.receipt
+
+    async def _take_in(self, records: Sequence[OutgoingRecord], call: Call) -> None:
+        """Sort records into the pumps, in the order of the calls even when one must wait."""
+        if not self._in_line:
+            segments = self._route(records, call)
+            if segments is not None:
+                self._enqueue(segments)
+                return
+        self._in_line += 1
+        try:
+            async with self._line:
+                for topic in {record.topic for record in records}:
+                    if self._known_partitioner(topic) is None:
+                        await self._meet(topic, call.deadline)
+                segments = self._route(records, call)
+                if segments is not None:
+                    self._enqueue(segments)
+        finally:
+            self._in_line -= 1
 
     async def close(self) -> None:
         """
@@ -139,27 +163,22 @@ class KafkaSender(RecordSender):
             BrokerUnavailableError: No broker answered within the delivery deadline.
         """
         limit_s = self._settings.delivery_timeout_ms / 1000
-        return (await self._partitioner(topic, time.monotonic() + limit_s)).count
+        known = self._known_partitioner(topic)
+        return (known or await self._meet(topic, time.monotonic() + limit_s)).count
 
-    async def _route(
+    def _route(
         self, records: Sequence[OutgoingRecord], call: Call
-    ) -> dict[tuple[str, int], Segment]:
-        """Sort records by partition; refuse what must not reach the client."""
+    ) -> dict[tuple[str, int], Segment] | None:
+        """Sort records by partition; None when a topic was not seen before."""
         segments: dict[tuple[str, int], Segment] = {}
         topic = ""
         partitioner: Partitioner | None = None
         for index, record in enumerate(records):
             if record.topic != topic or partitioner is None:
                 topic = record.topic
-                partitioner = await self._partitioner(topic, call.deadline)
-            value = record.value
-            if value is not None and len(value) > MAX_DLQ_MESSAGE_BYTES:
-                raise MessageTooLargeError(
-                    f"record {index} for {topic} has {len(value)} bytes; "
-                    f"the limit is {MAX_DLQ_MESSAGE_BYTES}",
-                    size_bytes=len(value),
-                    limit_bytes=MAX_DLQ_MESSAGE_BYTES,
-                )
+                partitioner = self._known_partitioner(topic)
+                if partitioner is None:
+                    return None
             partition = record.partition
             if partition is None:
                 partition = partitioner.choose(record.key)
@@ -168,6 +187,9 @@ class KafkaSender(RecordSender):
                     f"{topic} has partitions 0 to {partitioner.count - 1}, not {partition}",
                     topic=topic,
                 )
+            value = record.value
+            if value is not None and len(value) > MAX_DLQ_MESSAGE_BYTES:
+                raise _too_large(index, topic, len(value))
             place = (topic, partition)
             segment = segments.get(place)
             if segment is None:
@@ -175,6 +197,16 @@ class KafkaSender(RecordSender):
             segment.records.append(record)
             segment.indexes.append(index)
         return segments
+
+    def _known_partitioner(self, topic: str) -> Partitioner | None:
+        """Return the partitioner of a topic seen before, resized once a second at the most."""
+        partitioner = self._partitioners.get(topic)
+        if partitioner is not None:
+            now = time.monotonic()
+            if now >= partitioner.check_at and (client := self._pool.current) is not None:
+                partitioner.check_at = now + _CHECK_EVERY_S
+                partitioner.resize(client.known_partition_count(topic) or partitioner.count)
+        return partitioner
 
     def _enqueue(self, segments: dict[tuple[str, int], Segment]) -> None:
         for place, segment in segments.items():
@@ -194,16 +226,8 @@ class KafkaSender(RecordSender):
                 pump.running = True
                 self._tasks.start(pump.run(), f"pump {place[0]}[{place[1]}]")
 
-    async def _partitioner(self, topic: str, deadline: float) -> Partitioner:
-        """Return the partitioner of a topic, sized as the cluster says now."""
-        partitioner = self._partitioners.get(topic)
-        client = self._pool.current
-        if partitioner is not None:
-            if client is not None:
-                count = client.known_partition_count(topic)
-                if count is not None:
-                    partitioner.resize(count)
-            return partitioner
+    async def _meet(self, topic: str, deadline: float) -> Partitioner:
+        """Return the partitioner of a topic that was not seen before."""
         if self._missing.get(topic, -_MISS_MEMORY_S) + _MISS_MEMORY_S > time.monotonic():
             raise _unknown(topic)
         client = await self._pool.get(deadline_s=deadline - time.monotonic())
@@ -251,6 +275,14 @@ class KafkaSender(RecordSender):
                 return client
 
 
+def _too_large(index: int, topic: str, size: int) -> MessageTooLargeError:
+    return MessageTooLargeError(
+        f"record {index} for {topic} has {size:,} bytes; the limit is {MAX_DLQ_MESSAGE_BYTES:,}",
+        size_bytes=size,
+        limit_bytes=MAX_DLQ_MESSAGE_BYTES,
+    )
+
+
 def _ignore(_records: int) -> None:
     """Do nothing."""
 
@@ -265,9 +297,6 @@ def _unknown(topic: str) -> UnknownTopicError:
 
 def _fail_rest(call: Call, error: SpileError) -> None:
     """Fail what neither an acknowledgement nor an error has reached."""
-    settled = set(call.receipt.positions()) | set(call.receipt.failures)
-    total = len(settled) + call.remaining
-    for index in range(total):
-        if index not in settled:
-            call.receipt.failures[index] = error
-    call.settle(call.remaining)
+    known = set(call.receipt.positions()) | set(call.receipt.failures)
+    total = len(known) + call.remaining
+    call.settle([index for index in range(total) if index not in known], error)

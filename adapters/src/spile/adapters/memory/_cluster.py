@@ -13,6 +13,7 @@ from spile.adapters.delivery import (
     Record,
     RecordSender,
     RecordSource,
+    Settled,
 )
 from spile.adapters.memory._groups import Group, wants
 from spile.adapters.memory._log import (
@@ -142,8 +143,17 @@ class MemorySender(RecordSender):
         self._faults = faults
         self._closed = False
 
-    async def send(self, records: Sequence[OutgoingRecord]) -> Receipt:
+    async def send(
+        self, records: Sequence[OutgoingRecord], *, settled: Settled | None = None
+    ) -> Receipt:
         """Write records in the order given; see `RecordSender.send`."""
+        receipt = await self._write(records)
+        if settled is not None:
+            for index in range(len(records)):
+                settled([index], receipt.failures.get(index))
+        return receipt
+
+    async def _write(self, records: Sequence[OutgoingRecord]) -> Receipt:
         if self._closed:
             raise ClosedError("the sender is closed; nothing was sent")
         for record in records:

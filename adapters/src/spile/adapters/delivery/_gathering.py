@@ -1,0 +1,97 @@
+"""Concurrent single publishes, gathered into few sends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from spile.adapters.delivery._ports import RecordSender
+from spile.adapters.delivery._records import OutgoingRecord
+from spile.adapters.delivery._tasks import Tasks
+from spile.spi import BrokerUnavailableError, SpileError
+
+_Waiting = list[tuple[OutgoingRecord, "asyncio.Future[None]"]]
+
+
+class Gatherer:
+    """
+    Sends what is submitted within one turn of the event loop together, in order.
+
+    A thousand tasks that publish at once become one `send`; a lone publish waits for nobody. Each
+    future is resolved as soon as the fate of its own record is known.
+
+    Args:
+        sender: Writes the records.
+    """
+
+    def __init__(self, sender: RecordSender) -> None:
+        self._sender = sender
+        self._waiting: _Waiting = []
+        self._tasks = Tasks(self._broken)
+        self._under_way: set[asyncio.Future[None]] = set()
+
+    def submit(self, record: OutgoingRecord) -> asyncio.Future[None]:
+        """Return a future that is done when the record is acknowledged, or holds the SpileError."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._flush)
+        self._waiting.append((record, future))
+        return future
+
+    async def close(self, limit_s: float) -> None:
+        """Wait for what was submitted, at most `limit_s` seconds."""
+        self._flush()
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=limit_s)
+        await self._tasks.close()
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._tasks.start(self._send(waiting), "gathered send")
+
+    async def _send(self, waiting: _Waiting) -> None:
+        batch = [pair for pair in waiting if not pair[1].done()]
+        if not batch:
+            return
+        whole = asyncio.get_running_loop().create_future()
+        self._under_way.add(whole)
+        futures = [future for _, future in batch]
+        try:
+            await self._sender.send(
+                [record for record, _ in batch],
+                settled=lambda indexes, error: _resolve(futures, indexes, error),
+            )
+        except SpileError as exc:
+            # One record that is refused before sending must not take the others with it.
+            if len(batch) == 1:
+                _resolve(futures, [0], exc)
+            else:
+                for pair in batch:
+                    await self._send([pair])
+        finally:
+            self._under_way.discard(whole)
+            whole.set_result(None)
+            _resolve(futures, range(len(futures)), _LOST)
+
+    def _broken(self, error: BaseException) -> None:
+        """A bug of ours ended a send; its futures were resolved on the way out."""
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": "gathered send failed", "exception": error}
+        )
+
+
+_LOST = BrokerUnavailableError("the send ended without news; the record may or may not be written")
+
+
+def _resolve(
+    futures: Sequence[asyncio.Future[None]], indexes: Sequence[int], error: SpileError | None
+) -> None:
+    for index in indexes:
+        future = futures[index]
+        if not future.done():
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
