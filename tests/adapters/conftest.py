@@ -38,6 +38,7 @@ class Bench:
     group = GROUP
     DAY = Backoff(initial_s=86_400.0, max_s=86_400.0, jitter=0.0)
     QUICK_DAY = Retries(limit=3, backoff=DAY)
+    STUBBORN = Retries(limit=1000, backoff=QUICK)
 
     def __init__(self) -> None:
         self.cluster = MemoryCluster({TOPIC: 3, f"{TOPIC}.dlq": 3})

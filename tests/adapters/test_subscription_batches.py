@@ -279,3 +279,34 @@ async def test_retry_ends_at_the_close(bench):
         await subscription.close()
     assert bench.committed() == 0
     assert subscription.failure is None
+
+
+async def test_observer_hears_each_topic(bench):
+    """A batch of several topics is noted per topic; nothing stays in hand."""
+    bench.cluster.create_topic("other")
+    handled: dict[str, int] = {}
+    in_hand = [0]
+
+    class Observer:
+        def handled(self, topic, records, seconds):
+            handled[topic] = handled.get(topic, 0) + records
+
+        def retried(self, topic, records):
+            raise AssertionError("nothing failed")
+
+        def dead_lettered(self, topic):
+            raise AssertionError("nothing failed")
+
+        def in_hand(self, change):
+            in_hand[0] += change
+
+    async def handle(batch):
+        pass
+
+    await bench.send(b"1", b"2")
+    await bench.sender.send([bench.record("other", b"3")])
+    source = bench.cluster.source([bench.topic, "other"], bench.group)
+    await bench.batches(handle, source=source, observer=Observer())
+    await bench.until(lambda: bench.committed() == 3)
+    assert handled == {bench.topic: 2, "other": 1}
+    assert in_hand == [0]

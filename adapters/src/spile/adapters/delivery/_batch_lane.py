@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Mapping
 
 import structlog
@@ -21,10 +21,11 @@ log = structlog.get_logger(__name__)
 class _Batch:
     """Records in hand, and where each partition goes on after them."""
 
-    __slots__ = ("finished", "records", "resume_at", "stir")
+    __slots__ = ("counts", "finished", "records", "resume_at", "stir")
 
     def __init__(self) -> None:
         self.records: Chunk = ()
+        self.counts: Counter[str] = Counter()
         self.resume_at: dict[Holding, int] = {}
         self.finished = asyncio.Event()
         self.stir = asyncio.Event()
@@ -35,6 +36,7 @@ class _Batch:
             self.resume_at = {h: at for h, at in self.resume_at.items() if not h.ending}
             kept = {holding.partition for holding in self.resume_at}
             self.records = [r for r in self.records if (r.topic, r.partition) in kept]
+            self.counts = Counter(record.topic for record in self.records)
 
 
 class BatchLane:
@@ -167,6 +169,7 @@ class BatchLane:
                 chunk = chunk[:free]
             parts.append(chunk)
             batch.resume_at[holding] = chunk[-1].offset + 1
+            batch.counts[holding.partition[0]] += len(chunk)
             free -= len(chunk)
         self._buffered -= self._max_records - free
         batch.records = parts[0] if len(parts) == 1 else _join(parts)
@@ -197,9 +200,8 @@ class BatchLane:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._backoff.delay(attempt)):
                         await batch.stir.wait()
-            for holding in batch.resume_at:
-                self._observer.retried(holding.partition[0], len(batch.records))
-                break
+            for topic, count in batch.counts.items():
+                self._observer.retried(topic, count)
 
     async def _call(self, batch: _Batch) -> None:
         loop = asyncio.get_running_loop()
@@ -208,8 +210,9 @@ class BatchLane:
             await self._handler(batch.records)
         finally:
             self._called_at = None
-        topic = next(iter(batch.resume_at)).partition[0]
-        self._observer.handled(topic, len(batch.records), loop.time() - started)
+        share_s = (loop.time() - started) / len(batch.records)
+        for topic, count in batch.counts.items():
+            self._observer.handled(topic, count, share_s * count)
 
 
 def _join(parts: list[Chunk]) -> list[ProtocolRecord]:

@@ -9,7 +9,11 @@ class SubscriptionObserver(Protocol):
     """Hears what happens to records; called from the event loop, so it must be quick."""
 
     def handled(self, topic: str, records: int, seconds: float) -> None:
-        """Note that the handler finished these records in one call of so many seconds."""
+        """
+        Note that the handler finished these records in one call.
+
+        A batch of several topics is noted once per topic, with its share of the seconds.
+        """
         ...
 
     def retried(self, topic: str, records: int) -> None:

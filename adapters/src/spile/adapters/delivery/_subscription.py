@@ -98,6 +98,7 @@ class Subscription(ProtocolSubscription):
         self._failure: BaseException | None = None
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
+        self._begun = False
         self._user_paused = False
         self._held_back = False
 
@@ -191,6 +192,7 @@ class Subscription(ProtocolSubscription):
         Raises:
             SpileError: As `RecordSource.open`; nothing runs then.
         """
+        self._begun = True
         try:
             await self._source.open(self)
             self._tasks.start(self._committer.run(), "commits")
@@ -227,7 +229,7 @@ class Subscription(ProtocolSubscription):
         Called from the handler itself it only begins the close, which waits for the handler.
         """
         self._stop()
-        if not self._tasks.is_inside():
+        if self._begun and not self._tasks.is_inside():
             await self._ended.wait()
 
     async def wait(self) -> None:

@@ -44,13 +44,14 @@ class Tasks:
 
     def cancel(self, task: asyncio.Task[None]) -> None:
         """Cancel one task without a report; does not wait for its end."""
-        self._ending.add(task)
-        task.cancel()
+        if not task.done():
+            self._ending.add(task)
+            task.cancel()
 
     async def close(self, limit_s: float = 5.0) -> None:
         """Cancel what runs and wait for its end, at most `limit_s` seconds."""
         mine = asyncio.current_task()
-        running = [task for task in self._running if task is not mine]
+        running = [task for task in self._running if task is not mine and not task.done()]
         for task in running:
             self.cancel(task)
         if running:
