@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import cramjam
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import (
@@ -26,6 +27,8 @@ from aiokafka.structs import OffsetAndMetadata
 from spile.adapters.kafka._client import Connection, deadline, finish, pin_log_levels, refusal
 from spile.adapters.kafka._errors import translate, translated
 from spile.spi import BrokerUnavailableError, PartitionKey, ProtocolRecord, UnauthorisedError
+
+_log = structlog.get_logger(__name__)
 
 PartitionsCallback = Callable[[Sequence[PartitionKey]], Awaitable[None]]
 
@@ -339,14 +342,15 @@ class ConsumerClient:
         Only a cancellation of the running task passes through, after the cut.
         """
         try:
-            # With brokers away the client's stop raises CancelledError at its caller, or hangs.
-            with contextlib.suppress(TimeoutError, KafkaError, OSError, AssertionError):
-                async with asyncio.timeout(limit_s):
-                    await self._consumer.stop()
+            async with asyncio.timeout(limit_s):
+                await self._consumer.stop()
         except asyncio.CancelledError:
+            # With brokers away the client's stop raises this at its caller, or hangs.
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
+        except Exception as exc:  # noqa: BLE001 - what is closed need not be whole
+            _log.info("consumer closed by force", group=self._group_id, error=repr(exc))
         finally:
             await self._cut()
 

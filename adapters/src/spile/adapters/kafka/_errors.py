@@ -46,6 +46,9 @@ _UNAUTHORISED = (
     kafka.IllegalSaslStateError,
 )
 
+_TLS_ALERTS = ("ACCESS_DENIED", "CERT", "HANDSHAKE_FAILURE", "PROTOCOL_VERSION", "UNKNOWN_CA")
+"""Alerts that a broker sends to a client that it will never take (RFC 8446, section 6.2)."""
+
 _OWNERSHIP_LOST = (
     kafka.CommitFailedError,
     kafka.RebalanceInProgressError,
@@ -175,13 +178,18 @@ def _tls_refusal(error: BaseException) -> ssl.SSLError | None:
     for _ in range(5):
         if seen is None:
             return None
-        if isinstance(seen, ssl.SSLError):
+        if isinstance(seen, ssl.SSLCertVerificationError):
             return seen
+        if isinstance(seen, ssl.SSLError):
+            # A connection that breaks in the handshake is no refusal.
+            reason = str(seen.reason)
+            return seen if "ALERT" in reason and any(w in reason for w in _TLS_ALERTS) else None
         seen = seen.__cause__
     return None
 
 
 def _tls_reason(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the broker's certificate is not trusted ({error.verify_message})"
+        detail = getattr(error, "verify_message", None) or error
+        return f"the broker's certificate is not trusted ({detail})"
     return str(error.reason or error).lower().replace("_", " ")

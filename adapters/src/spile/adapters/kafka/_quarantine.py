@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from spile.adapters.kafka._consumer_client import ConsumerClient, UnreadableRecordError
-from spile.spi import PartitionKey, ProtocolRecord
+from spile.spi import ClosedError, PartitionKey, ProtocolRecord
 
 _OPEN_S = 5.0
 _ATTEMPTS = 3
@@ -85,7 +86,8 @@ class Quarantine:
             try:
                 record = await client.take_one(key)
             except UnreadableRecordError:
-                self._failed_at(client, key, following)
+                with contextlib.suppress(ClosedError):
+                    self._failed_at(client, key, following)
                 break
             if record is None:
                 break

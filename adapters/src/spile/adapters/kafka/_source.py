@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -22,8 +23,8 @@ from spile.spi import (
     BrokerUnavailableError,
     ClosedError,
     PartitionKey,
-    PermanentError,
     ProtocolRecord,
+    RejectedError,
     RetriableError,
     SpileError,
     UnknownTopicError,
@@ -47,7 +48,7 @@ class KafkaSource(RecordSource):
     Reads topics as one member of a group.
 
     Nothing of a partition is handed out before the listener has returned from `assigned`. An offset
-    that the log has lost ends the reading with a `PermanentError`; a record whose bytes are damaged
+    that the log has lost ends the reading with a `RejectedError`; a record whose bytes are damaged
     is passed over, logged, and told to `on_quarantine`.
 
     Args:
@@ -58,6 +59,7 @@ class KafkaSource(RecordSource):
 
     Attributes:
         callback_failures: How often the listener failed; the client would only have logged it.
+        passed_over: How many damaged records were passed over.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class KafkaSource(RecordSource):
         self._unsettled_since: float | None = None
         self._quarantine = Quarantine(self._passed_over)
         self.callback_failures = 0
+        self.passed_over = 0
 
     async def open(self, listener: RebalanceListener) -> None:
         self._listener = listener
@@ -120,6 +123,9 @@ class KafkaSource(RecordSource):
             return {}
         except OffsetGoneError as exc:
             raise await self._offset_gone(client, exc) from exc
+        except ClosedError as exc:
+            # The member lost its place; it is the client's to join again, or ours to reopen.
+            raise RetriableError(str(exc)) from exc
         for key, records in taken.items():
             self._next[key] = records[-1].offset + 1
         return taken
@@ -341,7 +347,8 @@ class KafkaSource(RecordSource):
 
     def _rewind(self, client: ConsumerClient) -> None:
         for key in self._held:
-            client.seek(key, self._next[key])
+            with contextlib.suppress(ClosedError):
+                client.seek(key, self._next[key])
 
     def _reached(self, client: ConsumerClient, key: PartitionKey) -> int:
         committed, delivered = self._committed.get(key, 0), self._next.get(key, 0)
@@ -355,12 +362,14 @@ class KafkaSource(RecordSource):
         end = (await client.end_offsets([key], deadline_s=2 * self._request_s))[key]
         if first <= offset <= end:
             return RetriableError(f"{key[0]}[{key[1]}] does not serve offset {offset} just now")
-        return PermanentError(
+        return RejectedError(
             f"{key[0]}[{key[1]}] holds offsets {first} to {end}, but group {self._group_id} is to"
-            f" go on at {offset}: the topic was made anew, or kept for too short a time"
+            f" go on at {offset}: the topic was made anew, or kept for too short a time",
+            code="OFFSET_OUT_OF_RANGE",
         )
 
     def _passed_over(self, partition: PartitionKey, offset: int) -> None:
+        self.passed_over += 1
         _log.error(
             "damaged record passed over",
             group=self._group_id,
