@@ -1,6 +1,12 @@
 """The event bus on Kafka; the only part that knows the client."""
 
 from spile.adapters.kafka._admin import KafkaAdmin
+from spile.adapters.kafka._bus import (
+    KafkaClient,
+    KafkaEventBus,
+    KafkaEventBusAdapter,
+    RedpandaEventBusAdapter,
+)
 from spile.adapters.kafka._environment import (
     known_settings,
     load_settings,
@@ -14,9 +20,13 @@ from spile.adapters.kafka._source import KafkaSource
 
 __all__ = [
     "KafkaAdmin",
+    "KafkaClient",
+    "KafkaEventBus",
+    "KafkaEventBusAdapter",
     "KafkaSender",
     "KafkaSettings",
     "KafkaSource",
+    "RedpandaEventBusAdapter",
     "create_event_publisher",
     "create_publisher",
     "known_settings",

@@ -114,6 +114,16 @@ class KafkaSender(RecordSender):
             self._calls.discard(call)
         return call.receipt
 
+    async def connect(self) -> None:
+        """
+        Connect now rather than at the first send.
+
+        Raises:
+            BrokerUnavailableError: No broker answered within the start deadline.
+            UnauthorisedError: The broker refused the credentials.
+        """
+        await self._pool.get(deadline_s=self._settings.start_timeout_ms / 1000)
+
     async def _take_in(self, records: Sequence[OutgoingRecord], call: Call) -> None:
         """Sort records into the pumps, in the order of the calls even when one must wait."""
         if not self._in_line:
