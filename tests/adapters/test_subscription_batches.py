@@ -80,7 +80,7 @@ async def test_room_is_noticed_at_once(bench):
         await asyncio.sleep(0)
 
     await bench.send(*(b"x" for _ in range(2000)), partition=0)
-    limits = {"poll_timeout_s": 5.0, "keepalive_s": 5.0}
+    limits = {"poll_timeout_s": 0.5, "keepalive_s": 0.5}
     await bench.batches(handle, max_batch_records=10, lane_capacity=20, **limits)
     await bench.until(lambda: seen == 2000, limit_s=2.0)
 
