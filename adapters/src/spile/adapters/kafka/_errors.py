@@ -182,7 +182,7 @@ def _tls_refusal(error: BaseException) -> ssl.SSLError | None:
             return seen
         if isinstance(seen, ssl.SSLError):
             # A connection that breaks in the handshake is no refusal.
-            reason = str(seen.reason)
+            reason = str(getattr(seen, "reason", ""))
             return seen if "ALERT" in reason and any(w in reason for w in _TLS_ALERTS) else None
         seen = seen.__cause__
     return None
@@ -192,4 +192,4 @@ def _tls_reason(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         detail = getattr(error, "verify_message", None) or error
         return f"the broker's certificate is not trusted ({detail})"
-    return str(error.reason or error).lower().replace("_", " ")
+    return str(getattr(error, "reason", None) or error).lower().replace("_", " ")
