@@ -139,8 +139,8 @@ def translate(error: sqlite3.Error, path: Path) -> SpileError:
 
 def _damaged(path: Path, how: str) -> StoreDamagedError:
     return StoreDamagedError(
-        f"store {path} is {how}: move it away and start again; "
-        "what the topics still hold is read anew, older events come from a backup"
+        f"store {path} is {how}: move it away and restore a backup, or let the group read anew "
+        "what the topics still hold"
     )
 
 

@@ -77,7 +77,8 @@ class Appended:
         inserted: New rows.
         duplicates: Rows whose event was there already, under another offset.
         stale: Rows below the stored offset: an earlier batch brought them.
-        jumped: Offsets that no record had, between the stored one and the first of a run.
+        jumped: Offsets that no record had, between the stored one (0 when there was none) and the
+            first of a run.
     """
 
     inserted: int

@@ -61,4 +61,5 @@ async def persistence_worker(
             topics=[event_topics(environment)],
             handle=handler,
             offsets=store,
+            way_out="`spile store reset-offsets` lets it begin anew, known ids stay single",
         )

@@ -202,7 +202,7 @@ class SqliteEventStore(EventStore):
         known = self._known.get(run.partition)
         if stored is None and known is None:
             database.execute("INSERT INTO offsets VALUES (?, ?, ?)", (topic, partition, run.next))
-            return 0
+            return run.first
         # A run that begins among stored offsets proves itself, since the log does not change; one
         # that begins beyond is whole only if the offset is where this writer left it.
         old = stored if stored is not None and run.first <= stored else known

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator
 
-from spile.adapters.delivery import BusAdapter, SubscriptionOptions
-from spile.adapters.kafka import KafkaSender, KafkaSettings, KafkaSource
+from spile.adapters.delivery import SubscriptionOptions
+from spile.adapters.kafka import KafkaEventBusAdapter, KafkaSettings
 from spile.services.runtime._settings import WorkerSettings
 
 
 @contextlib.asynccontextmanager
 async def open_kafka(
     kafka: KafkaSettings, settings: WorkerSettings, *, group: str
-) -> AsyncGenerator[BusAdapter]:
+) -> AsyncGenerator[KafkaEventBusAdapter]:
     """
     Open the bus on Kafka for a worker process.
 
@@ -22,12 +22,8 @@ async def open_kafka(
         settings: Of the process.
         group: Named in dead letters.
     """
-    adapter = BusAdapter(
-        KafkaSender(kafka),
-        lambda topics, group_id: KafkaSource(kafka, topics, group_id),
-        environment=kafka.environment,
-        group=group,
-        options=SubscriptionOptions(stall_after_s=settings.stall_after_s),
+    adapter = KafkaEventBusAdapter(
+        kafka, group=group, options=SubscriptionOptions(stall_after_s=settings.stall_after_s)
     )
     try:
         yield adapter

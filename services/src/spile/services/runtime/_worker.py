@@ -24,6 +24,7 @@ from spile.spi import (
     ProtocolBatchSubscriber,
     ProtocolOffsetStore,
     ProtocolSubscription,
+    RejectedError,
     SpileError,
 )
 
@@ -33,6 +34,7 @@ EXIT_FAILURE = 1
 EXIT_STALLED = 70
 _PROBE_S = 5.0
 _REREADS = 5
+_OFFSET_GONE = "OFFSET_OUT_OF_RANGE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class Worker:
         topics: Full names, or one pattern that starts with `^`.
         handle: Gets the batches; must be idempotent.
         offsets: Where to start, when the sink keeps offsets itself.
+        way_out: What an operator can do when the log no longer holds the offset to go on at.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Worker:
     topics: Sequence[str]
     handle: BatchHandler
     offsets: ProtocolOffsetStore | None = None
+    way_out: str = ""
 
 
 async def run_worker(
@@ -130,6 +134,8 @@ async def _run(
     except SpileError as exc:
         health.failure = exc
         log.error("worker failed", worker=worker.name, error_type=type(exc).__name__)  # noqa: TRY400 - one line, no traceback
+        if worker.way_out and isinstance(exc, RejectedError) and exc.code == _OFFSET_GONE:
+            return RejectedError(f"{exc}; {worker.way_out}", code=exc.code)
         return exc
     else:
         return None

@@ -1,0 +1,144 @@
+"""Health and metrics over HTTP."""
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+
+from spile.services.runtime import Health, side_app, side_server
+from spile.spi import BrokerUnavailableError, ClosedError, ConfigurationError
+
+HERE = ("dev.agent.tool.recorded.v1", 0)
+
+
+class Clock:
+    """Seconds that pass when told."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    """A clock that stands still."""
+    return Clock()
+
+
+@pytest.fixture
+def health(clock):
+    """Health of a worker that nobody has heard of yet."""
+    return Health("persistence", max_age_s=30, stall_after_s=60, clock=clock)
+
+
+async def get(port, path):
+    """Return status and body."""
+
+    def ask():
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    return await asyncio.to_thread(ask)
+
+
+async def test_endpoints_answer(health):
+    """The process is alive at once, ready when the bus has answered, and shows its metrics."""
+    async with side_server(side_app([health]), host="127.0.0.1", port=0) as port:
+        assert (await get(port, "/healthz"))[0] == 200
+        status, body = await get(port, "/readyz")
+        assert status == 503
+        assert json.loads(body)["reasons"] == {"persistence": ["the bus has not answered yet"]}
+
+        health.heard({HERE: 0})
+
+        assert (await get(port, "/readyz"))[0] == 200
+        status, body = await get(port, "/metrics")
+        assert status == 200
+        assert 'spile_ready{group="persistence"} 1.0' in body
+        assert (await get(port, "/other"))[0] == 404
+
+
+async def test_port_in_use_is_a_configuration_error(health):
+    """The error names the setting and the address."""
+    async with side_server(side_app([health]), host="127.0.0.1", port=0) as port:
+        with pytest.raises(ConfigurationError, match=f"SPILE_HTTP_PORT.*{port}"):
+            async with side_server(side_app([health]), host="127.0.0.1", port=port):
+                pass
+
+
+def test_silent_bus_is_not_ready(health, clock):
+    """An answer counts for its time only."""
+    health.heard({})
+    assert health.reasons() == []
+
+    clock.now += 31
+    assert health.reasons() == ["no answer of the bus for 31 s"]
+
+
+def test_lag_that_does_not_shrink_is_not_ready(health, clock):
+    """Records that wait while nothing is committed make the worker not ready; progress cures it."""
+    health.heard({HERE: 5})
+    clock.now += 31
+    health.heard({HERE: 7})
+    assert health.reasons() == ["7 records wait and nothing was committed for 31 s"]
+
+    health.heard({HERE: 6})
+    assert health.reasons() == []
+
+
+async def test_stalled_handler_is_not_ready(health, clock):
+    """A call that runs too long shows while it runs."""
+    running, release = asyncio.Event(), asyncio.Event()
+
+    async def handler(records):
+        running.set()
+        await release.wait()
+
+    health.heard({})
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(health.watch(handler)([_Record()]))
+        await running.wait()
+        clock.now += 61
+        health.heard({})
+        assert health.reasons() == ["the handler runs for 61 s"]
+        release.set()
+
+    assert health.reasons() == []
+    assert health.finished == 1
+
+
+async def test_failed_batch_is_not_ready_until_it_succeeds(health):
+    """The reason of the last failure shows."""
+    outcomes = [BrokerUnavailableError("store is full"), None]
+
+    async def handler(records):
+        if (error := outcomes.pop(0)) is not None:
+            raise error
+
+    watched = health.watch(handler)
+    with pytest.raises(BrokerUnavailableError):
+        await watched([_Record()])
+    assert health.reasons() == ["the last batch failed: store is full"]
+
+    await watched([_Record()])
+    assert health.reasons() == []
+
+
+def test_ended_worker_is_not_ready(health):
+    """A failure shows by its class."""
+    health.heard({})
+    health.failure = ClosedError("offsets")
+
+    assert health.reasons() == ["ended: ClosedError"]
+
+
+class _Record:
+    timestamp = 0
