@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -33,6 +34,7 @@ from spile.topics import (
     Id,
     Instant,
     JsonObject,
+    encode_envelope,
     stated_type,
     upper_snake,
 )
@@ -128,6 +130,8 @@ def test_the_fast_path_of_events_says_what_pydantic_says(name, data, samples, co
     start = data.draw(st.sampled_from([nested, flat]))
     mutated = data.draw(st.composite(_mutate)(start, [*model.COMMON, *own]))
     raw = _as_json(mutated)
+    if raw is not None:
+        _same_verdict_on_reading(contract, raw)
     try:
         wanted = None if raw is None else model.parse(_filled(raw))
     except InvalidEventError:
@@ -147,6 +151,32 @@ def test_the_fast_path_of_events_says_what_pydantic_says(name, data, samples, co
     assert repr(read) == repr(found)
     assert read.model_dump_json() == found.model_dump_json()
     assert str(found.event_id) == prepared.event_id
+
+
+def _same_verdict_on_reading(contract: EventContract, raw: bytes) -> None:
+    """The light readers refuse what `decode` refuses, and accept what it accepts."""
+    accepted = _accepts(contract.decode, raw)
+    assert _accepts(contract.view, raw) == accepted
+    whole = contract.read_record(
+        encode_envelope(
+            event_id=str(uuid4()),
+            event_type=contract.event_type,
+            correlation_id=str(uuid4()),
+            causation_id=None,
+            timestamp="2026-01-01T00:00:00Z",
+            service_json=b'"tests"',
+            payload_json=raw,
+        )
+    )
+    assert accepted or whole is None
+
+
+def _accepts(read: Callable[[Any], object], raw: bytes) -> bool:
+    try:
+        read(msgspec.Raw(raw))
+    except UndecodableError:
+        return False
+    return True
 
 
 def _filled(raw: bytes) -> dict[str, Any]:
@@ -173,6 +203,8 @@ def test_the_fast_path_of_models_says_what_pydantic_says(data):
     }
     mutated = data.draw(st.composite(_mutate)(start, list(Order.model_fields)))
     raw = _as_json(mutated)
+    if raw is not None:
+        _same_verdict_on_reading(contract, raw)
     try:
         wanted = None if raw is None else Order.model_validate_json(raw, strict=True)
     except ValidationError:

@@ -29,12 +29,21 @@ class Codec(Protocol):
 
     fast: bool
 
+    @property
+    def struct(self) -> type[msgspec.Struct] | None:
+        """The struct of the fast path, None without one."""
+        ...
+
     def write(self, payload: BaseModel | Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any]]:
         """Return the JSON, and the validated top-level values; values may be texts or typed."""
         ...
 
     def read(self, data: bytes | msgspec.Raw | Mapping[str, Any]) -> Any:
         """Return the typed payload; errors are InvalidEventError, ValidationError or msgspec's."""
+        ...
+
+    def view(self, data: msgspec.Raw) -> Any:
+        """Return the validated payload as the lightest object there is; errors as `read`."""
         ...
 
 
@@ -66,6 +75,7 @@ class FreeCodec:
     """Payloads without a model: any JSON object."""
 
     fast = True
+    struct = None
 
     def write(self, payload: BaseModel | Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any]]:
         """Write it as it is; a model is written as pydantic does."""
@@ -77,6 +87,10 @@ class FreeCodec:
         """Read an object."""
         return msgspec.json.decode(_as_json(data), type=dict[str, Any])
 
+    def view(self, data: msgspec.Raw) -> Any:
+        """Read an object."""
+        return msgspec.json.decode(data, type=dict[str, Any])
+
 
 class ModelCodec:
     """Payloads with a pydantic model of the user's; always validated strictly, as JSON."""
@@ -85,6 +99,7 @@ class ModelCodec:
         self._model = model
         struct = struct_of(model)
         self._decoder = None if struct is None else msgspec.json.Decoder(struct)
+        self.struct = struct
         self.fast = struct is not None
 
     def write(self, payload: BaseModel | Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any]]:
@@ -110,6 +125,17 @@ class ModelCodec:
         """Read an instance of the model."""
         return self._model.model_validate_json(_as_json(data), strict=True)
 
+    def view(self, data: msgspec.Raw) -> Any:
+        """Read a struct with the fields of the model; the model itself without a fast path."""
+        raw = bytes(data)
+        if self._decoder is not None and b'"0001-' not in raw and b'"9999-' not in raw:
+            try:
+                return self._decoder.decode(raw)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                pass
+        model = self.read(raw)
+        return model if self._decoder is None else self._decoder.decode(_dump(model))
+
 
 class EventCodec:
     """Observability events: flat in Python, nested on the wire."""
@@ -125,6 +151,7 @@ class EventCodec:
         struct = make_struct(model.__name__, common, {"payload": payload}, omit_none=True)
         self._decoder = msgspec.json.Decoder(struct)
         self._unset = dict.fromkeys(fields)
+        self.struct = struct
         self.fast = True
 
     def write(self, payload: BaseModel | Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any]]:
@@ -192,6 +219,17 @@ class EventCodec:
             return self._instance(struct)
         except OverflowError:
             return self._model.parse(raw)
+
+    def view(self, data: msgspec.Raw) -> Any:
+        """Read a struct with the common fields and, under `payload`, the event's own."""
+        try:
+            struct = self._decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            parsed = self._model.parse(bytes(data))
+            return self._decoder.decode(encode(parsed.model_dump(mode="json")))
+        if is_deeper(memoryview(data).tobytes(), MAX_JSON_DEPTH):
+            self._model.parse(bytes(data))
+        return struct
 
     def _instance(self, struct: msgspec.Struct) -> ObservabilityEvent:
         given = _set_fields(struct)

@@ -62,6 +62,25 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 _decoder: Final = msgspec.json.Decoder(Envelope)
 
 
+def envelope_decoder(payload: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
+    """
+    Return a decoder of envelopes whose payload is decoded and checked in the same pass.
+
+    What it returns has the attributes of `Envelope`, with the struct as the payload.
+    """
+    fields = [
+        (field.name, payload if field.name == "payload" else field.type, field.default)
+        if not field.required
+        else (field.name, payload if field.name == "payload" else field.type)
+        for field in msgspec.structs.fields(Envelope)
+    ]
+    return msgspec.json.Decoder(
+        msgspec.defstruct(
+            f"Envelope{payload.__name__}", fields, frozen=True, kw_only=True, gc=False
+        )
+    )
+
+
 @lru_cache(maxsize=4096)
 def is_event_type(text: str) -> bool:
     """Say whether a text is UPPER_SNAKE_CASE."""

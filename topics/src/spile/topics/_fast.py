@@ -69,7 +69,7 @@ def make_struct(
     for key, field in fields.items():
         made.append((key, *_struct_field(field, omit_none=omit_none)))
     made.extend((key, type_) for key, type_ in (more or {}).items())
-    return msgspec.defstruct(name, made, kw_only=True, forbid_unknown_fields=True)
+    return msgspec.defstruct(name, made, kw_only=True, forbid_unknown_fields=True, gc=False)
 
 
 def _struct_field(field: FieldInfo, *, omit_none: bool) -> tuple[Any, ...]:

@@ -65,9 +65,6 @@ from spile.adapters.delivery._records import (
     Record,
     WireHeaders,
 )
-from spile.adapters.delivery._refused import (
-    RefusedEvents,
-)
 from spile.adapters.delivery._subscription import (
     Subscription,
     SubscriptionOptions,
@@ -98,7 +95,6 @@ __all__ = [
     "Record",
     "RecordSender",
     "RecordSource",
-    "RefusedEvents",
     "RefusedKeeper",
     "Retries",
     "SemVer",

@@ -6,42 +6,61 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
 from spile.spi import ProtocolRecord, SpileError, UndecodableError
 from spile.topics import Catalogue, Envelope, EventContract, TopicName, decode_envelope
 
 _JSON = b"application/json"
 
 
-class ReceivedEvent(msgspec.Struct, frozen=True, kw_only=True):
+class ReceivedEvent:
     """
-    One event as a worker reads it.
+    One event as a worker reads it; validated.
 
     Attributes:
-        envelope: Ids, type, time, service.
-        payload: What the event's contract decodes to.
+        facts: What has the attributes of `Envelope`: ids, type, time, service, metadata.
+        data: The payload as the lightest validated object; see `EventContract.view`.
         record: Where it stood, byte for byte.
     """
 
-    envelope: Envelope
-    payload: Any
-    record: ProtocolRecord
+    __slots__ = ("_contract", "data", "facts", "record")
+
+    def __init__(
+        self, facts: Any, data: Any, record: ProtocolRecord, contract: EventContract
+    ) -> None:
+        self.facts = facts
+        self.data = data
+        self.record = record
+        self._contract = contract
 
     @property
     def event_id(self) -> UUID:
         """Stores know the event by it."""
-        return self.envelope.event_id
+        return self.facts.event_id
 
     @property
     def event_type(self) -> str:
         """UPPER_SNAKE_CASE."""
-        return self.envelope.event_type
+        return self.facts.event_type
+
+    @property
+    def correlation_id(self) -> UUID:
+        """Shared by all events of one request, run or session."""
+        return self.facts.correlation_id
 
     @property
     def timestamp(self) -> datetime:
-        """When it happened."""
-        return self.envelope.timestamp
+        """When it happened, aware."""
+        return self.facts.timestamp
+
+    @property
+    def envelope(self) -> Envelope:
+        """The envelope with the payload's JSON, read at each look."""
+        return decode_envelope(self.record.value or b"")
+
+    @property
+    def payload(self) -> Any:
+        """The payload as an instance of its model, made at each look."""
+        return self._contract.decode(self.envelope.payload)
 
 
 class EventReader:
@@ -55,6 +74,7 @@ class EventReader:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._contracts: dict[tuple[str, str], EventContract] = {}
+        self._by_header: dict[tuple[str, bytes | None], EventContract] = {}
 
     def read(self, record: ProtocolRecord) -> ReceivedEvent:
         """
@@ -67,18 +87,20 @@ class EventReader:
         value = record.value
         if value is None:
             raise UndecodableError("the record is a tombstone, it has no value")
-        for name, content in record.headers:
-            if name == "content_type" and content != _JSON:
-                raise UndecodableError(
-                    f"content type {content[:60]!r} is not readable here; {_JSON.decode()} is",
-                    field="content_type",
-                )
+        headers = dict(record.headers)
+        if headers.get("content_type", _JSON) != _JSON:
+            raise UndecodableError(
+                f"content type {headers['content_type'][:60]!r} is not readable here; "
+                f"{_JSON.decode()} is",
+                field="content_type",
+            )
+        contract = self._by_header.get((record.topic, headers.get("event_type")))
+        if contract is not None and (whole := contract.read_record(value)) is not None:
+            return ReceivedEvent(whole, whole.payload, record, contract)
         envelope = decode_envelope(value)
         place = (record.topic, envelope.event_type)
         contract = self._contracts.get(place) or self._contract(*place)
-        return ReceivedEvent(
-            envelope=envelope, payload=contract.decode(envelope.payload), record=record
-        )
+        return ReceivedEvent(envelope, contract.view(envelope.payload), record, contract)
 
     def _contract(self, topic: str, event_type: str) -> EventContract:
         try:
@@ -94,4 +116,5 @@ class EventReader:
                 f"event type {event_type} does not belong to {topic}: {exc}", field="event_type"
             ) from exc
         self._contracts[topic, event_type] = route.contract
+        self._by_header[topic, event_type.encode()] = route.contract
         return route.contract

@@ -10,7 +10,6 @@ from spile.adapters.delivery import (
     CircuitBreaker,
     DeadLetterQueue,
     EventPublisher,
-    RefusedEvents,
 )
 from spile.adapters.kafka._sender import KafkaSender
 from spile.adapters.kafka._settings import KafkaSettings
@@ -45,7 +44,7 @@ def create_publisher(
         service=service,
         instance_id=instance_id or uuid.uuid4().hex[:8],
         breaker=breaker,
-        refused=RefusedEvents(DeadLetterQueue(sender), service=service),
+        refused=DeadLetterQueue(sender, group=f"publisher.{service}"),
         on_breaker=on_breaker,
     )
     sender.on_retry = publisher.note_retry
