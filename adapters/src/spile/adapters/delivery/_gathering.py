@@ -28,7 +28,7 @@ class Gatherer:
         self._sender = sender
         self._waiting: _Waiting = []
         self._tasks = Tasks(self._broken)
-        self._under_way: set[asyncio.Future[None]] = set()
+        self._sends: set[asyncio.Task[None]] = set()
 
     def submit(self, record: OutgoingRecord) -> asyncio.Future[None]:
         """Return a future that is done when the record is acknowledged, or holds the SpileError."""
@@ -42,21 +42,21 @@ class Gatherer:
     async def close(self, limit_s: float) -> None:
         """Wait for what was submitted, at most `limit_s` seconds."""
         self._flush()
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=limit_s)
+        if self._sends:
+            await asyncio.wait(self._sends, timeout=limit_s)
         await self._tasks.close()
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         if waiting:
-            self._tasks.start(self._send(waiting), "gathered send")
+            task = self._tasks.start(self._send(waiting), "gathered send")
+            self._sends.add(task)
+            task.add_done_callback(self._sends.discard)
 
     async def _send(self, waiting: _Waiting) -> None:
         batch = [pair for pair in waiting if not pair[1].done()]
         if not batch:
             return
-        whole = asyncio.get_running_loop().create_future()
-        self._under_way.add(whole)
         futures = [future for _, future in batch]
         try:
             await self._sender.send(
@@ -71,8 +71,6 @@ class Gatherer:
                 for pair in batch:
                     await self._send([pair])
         finally:
-            self._under_way.discard(whole)
-            whole.set_result(None)
             _resolve(futures, range(len(futures)), _LOST)
 
     def _broken(self, error: BaseException) -> None:
