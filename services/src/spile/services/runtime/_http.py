@@ -47,6 +47,8 @@ def side_app(healths: Sequence[Health]) -> Starlette:
         return JSONResponse({"status": "ready"})
 
     async def metrics(_: Request) -> Response:
+        for health in healths:
+            health.reasons()  # sets `spile_ready`, whether or not somebody asks for /readyz
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(
