@@ -1,0 +1,33 @@
+"""
+Whole workflows of AI agents, made up but lifelike: causally ordered, repeatable from a seed.
+
+    generator = MockEventGenerator(seed=7)
+    for event in generator.generate_workflow_scenario(WorkflowScenario.CODE_REVIEW):
+        ...
+
+`generate_workflow` gives the same events with what a publisher needs beside them: correlation and
+causation ids.
+"""
+
+from spile.testkit.scenarios._generator import MockEventGenerator, generate_sample_events
+from spile.testkit.scenarios._plans import PLANS
+from spile.testkit.scenarios._values import (
+    GeneratedEvent,
+    Node,
+    Plan,
+    ToolProfile,
+    Use,
+    WorkflowScenario,
+)
+
+__all__ = [
+    "PLANS",
+    "GeneratedEvent",
+    "MockEventGenerator",
+    "Node",
+    "Plan",
+    "ToolProfile",
+    "Use",
+    "WorkflowScenario",
+    "generate_sample_events",
+]
