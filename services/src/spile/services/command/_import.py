@@ -17,8 +17,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from spile.adapters.delivery import OutgoingEvent
-from spile.services.importing import ImportedEvent, ImportReport, Publish, import_files
-from spile.spi import ConfigurationError, ProtocolBatchPublisher, SpileError
+from spile.adapters.kafka import KafkaSettings, create_publisher
+from spile.services.command._catalogue import chosen_catalogue
+from spile.services.importing import ImportReport, import_files, publish_through
+from spile.services.runtime import configure_logging
+from spile.spi import ConfigurationError, InvalidTopicError, ProtocolBatchPublisher, SpileError
 
 _FILES_SHOWN = 20
 _FAILURES_SHOWN = 20
@@ -28,7 +31,7 @@ _PATTERNS = ("*.jsonl", "*.traj", "*.traj.json")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublisherSource:
     """
-    Where a command gets its publisher from: the click context's object, set by the composition.
+    Where events go instead of Kafka: the click context's object, for programs that embed this.
 
     Attributes:
         open: opens the publisher; leaving the context flushes and closes it.
@@ -47,12 +50,18 @@ class PublisherSource:
 )
 @click.option("--dry-run", is_flag=True, help="Only read and count; needs no broker.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option(
+    "--service",
+    default="agent",
+    show_default=True,
+    help="Publish as this service of the catalogue.",
+)
 @click.pass_context
 def import_(
-    context: click.Context, paths: tuple[Path, ...], *, dry_run: bool, as_json: bool
+    context: click.Context, paths: tuple[Path, ...], *, dry_run: bool, as_json: bool, service: str
 ) -> None:
     """
-    Publish recordings of agents as events.
+    Publish recordings of agents as events, to the Kafka of the SPILE_* settings.
 
     FILE is a Claude Code transcript, a SWE-agent or mini-swe-agent trajectory, or JSONL of spile
     envelopes, told by its content; or a folder, searched for *.jsonl, *.traj and *.traj.json.
@@ -65,12 +74,10 @@ def import_(
         raise click.UsageError(
             f"no file to import: a folder is searched for {', '.join(_PATTERNS)}"
         )
-    source = None if dry_run else context.find_object(PublisherSource)
-    if source is None and not dry_run:
-        raise click.UsageError("this command is not connected to a bus; --dry-run needs none")
     try:
+        source = None if dry_run else context.find_object(PublisherSource) or _kafka(service)
         report = asyncio.run(_run(files, source))
-    except ConfigurationError as exc:
+    except (ConfigurationError, InvalidTopicError) as exc:
         raise click.UsageError(str(exc)) from exc
     except SpileError as exc:
         raise click.ClickException(str(exc)) from exc
@@ -82,31 +89,20 @@ def import_(
     context.exit(2 if unknown else 1 if report.failed else 0)
 
 
+def _kafka(service: str) -> PublisherSource:
+    """Publish to the Kafka of the environment's settings."""
+    configure_logging("warning")
+    settings = KafkaSettings.load()
+    catalogue = chosen_catalogue((service,))
+    return PublisherSource(open=lambda: create_publisher(settings, catalogue, service=service))
+
+
 async def _run(files: Sequence[Path], source: PublisherSource | None) -> ImportReport:
     with _progress(files) as on_bytes:
         if source is None:
             return await import_files(files, None, on_bytes=on_bytes)
         async with source.open() as publisher:
-            return await import_files(files, _through(publisher), on_bytes=on_bytes)
-
-
-def _through(publisher: ProtocolBatchPublisher[OutgoingEvent]) -> Publish:
-    async def publish(events: Sequence[ImportedEvent]) -> Sequence[bool]:
-        return await publisher.publish_many([_outgoing(event) for event in events])
-
-    return publish
-
-
-def _outgoing(event: ImportedEvent) -> OutgoingEvent:
-    return OutgoingEvent(
-        event_type=event.event_type,
-        payload=event.event,
-        correlation_id=event.correlation_id,
-        causation_id=event.causation_id,
-        metadata=dict(event.metadata) or None,
-        event_id=event.event_id,
-        timestamp=event.timestamp,
-    )
+            return await import_files(files, publish_through(publisher), on_bytes=on_bytes)
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:

@@ -8,6 +8,7 @@ the package: `recorded_session()`.
 from importlib.resources import files
 from pathlib import Path
 
+from spile.services.importing._outgoing import publish_through
 from spile.services.importing._publishing import ImportReport, Publish, ToolFigures, import_files
 from spile.services.importing._reading import detect_format, read_events
 from spile.services.importing._records import (
@@ -31,6 +32,7 @@ __all__ = [
     "ToolFigures",
     "detect_format",
     "import_files",
+    "publish_through",
     "read_events",
     "recorded_session",
 ]
