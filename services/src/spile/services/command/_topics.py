@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -122,7 +122,7 @@ def apply_(
     difference is left, with 0 otherwise.
     """
     settings, wanted = _wanted(environment, services)
-    done, left = _ask(_apply(settings, wanted, allow_rekey=allow_rekey))
+    done, left = _ask(apply_catalogue(settings, wanted, allow_rekey=allow_rekey))
     if as_json:
         click.echo(json.dumps({"done": done, "left": _as_json(left)}, indent=2))
     else:
@@ -135,7 +135,7 @@ def apply_(
         raise click.exceptions.Exit(_DIFFERENT)
 
 
-async def _plan(settings: KafkaSettings, wanted: dict[str, TopicSpec]) -> Plan:
+async def _plan(settings: KafkaSettings, wanted: Mapping[str, TopicSpec]) -> Plan:
     async with KafkaAdmin(settings) as admin:
         return plan(
             wanted,
@@ -145,9 +145,23 @@ async def _plan(settings: KafkaSettings, wanted: dict[str, TopicSpec]) -> Plan:
         )
 
 
-async def _apply(
-    settings: KafkaSettings, wanted: dict[str, TopicSpec], *, allow_rekey: bool
+async def apply_catalogue(
+    settings: KafkaSettings, wanted: Mapping[str, TopicSpec], *, allow_rekey: bool = False
 ) -> tuple[list[str], Plan]:
+    """
+    Make a cluster's topics those of the catalogue.
+
+    Args:
+        settings: How to connect.
+        wanted: Topics by full name.
+        allow_rekey: Add partitions too.
+
+    Returns:
+        What was done, one line each, and what is left.
+
+    Raises:
+        SpileError: The cluster cannot be reached, or refuses.
+    """
     first = await _plan(settings, wanted)
     async with KafkaAdmin(settings) as admin:
         done = await admin.apply(first, allow_rekey=allow_rekey)

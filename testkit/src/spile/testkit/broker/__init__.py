@@ -17,6 +17,7 @@ from ._folder import (
     standing_folder,
 )
 from ._jars import KAFKA_VERSION
+from ._process import OwnedProcess
 from ._runtime import BrokerRuntime, find_runtime
 from ._settings import BrokerSettings
 from ._wire import ClusterView, cluster_view
@@ -28,6 +29,7 @@ __all__ = [
     "ClusterFolder",
     "ClusterView",
     "EmbeddedBroker",
+    "OwnedProcess",
     "cluster_view",
     "find_runtime",
     "remember_standing_folder",

@@ -14,7 +14,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,9 +79,17 @@ class OwnedProcess:
         command: Program and arguments.
         log: File that its output is appended to.
         scratch: Folder to delete when the owner dies before `end`; None deletes nothing.
+        environment: Variables of the process; those of the owner by default.
     """
 
-    def __init__(self, command: Sequence[str], *, log: Path, scratch: Path | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        scratch: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         with log.open("ab") as stream:
             self._guard = subprocess.Popen(  # noqa: S603 - the command is ours
                 ["/bin/sh", "-c", _OWNED, str(scratch or ""), *command],
@@ -89,6 +97,7 @@ class OwnedProcess:
                 stdout=subprocess.PIPE,
                 stderr=stream,
                 start_new_session=True,
+                env=environment,
             )
         self.mark = _mark_from(self._guard)
 
