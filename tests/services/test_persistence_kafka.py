@@ -154,7 +154,6 @@ async def test_kill_mid_batch_loses_and_doubles_nothing(publish, start, database
     async with KafkaAdmin(settings) as admin:
         partitions = await admin.partitions([TOPIC])
         before = sum((await admin.end_offsets(partitions)).values())
-    # The group stands where the test before left it, so this store begins there.
     worker = start()
     await worker.url()
     sending = [publish(300) for _ in range(10)]
@@ -164,14 +163,30 @@ async def test_kill_mid_batch_loses_and_doubles_nothing(publish, start, database
         await stored(database, 1)
         await worker.end(signal.SIGKILL)
     start()
-    await stored(database, 3000)
+    await stored(database, before + 3000)
 
     async with KafkaAdmin(settings) as admin:
         ends = await admin.end_offsets(partitions)
     async with SqliteEventStore(database, read_only=True) as store:
-        assert await store.count(ALL) == 3000 == sum(ends.values()) - before
+        assert await store.count(ALL) == before + 3000 == sum(ends.values())
         offsets = await store.stored_offsets()
         assert {p: offsets[p] for p in partitions} == dict(ends)
+
+
+async def test_a_new_store_beside_an_old_group_gets_everything(
+    publish, start, database, settings, tmp_path
+):
+    """The group's committed offsets do not make a store skip what it does not have."""
+    await publish(300)
+    async with KafkaAdmin(settings) as admin:
+        written = sum((await admin.end_offsets(await admin.partitions([TOPIC]))).values())
+    worker = start()
+    assert await stored(database, written) == written
+    await worker.end(signal.SIGTERM)
+    for left in tmp_path.glob(f"{database.name}*"):
+        left.unlink()
+    start()
+    assert await stored(database, written) == written
 
 
 async def test_offset_beyond_the_end_stops_the_worker(publish, start, database):

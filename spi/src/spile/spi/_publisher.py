@@ -19,7 +19,7 @@ class ProtocolEventPublisher(Protocol):
     under its event id, which may be published again, since stores know events by id.
     """
 
-    async def publish(  # noqa: PLR0913, PLR0917 - the signature is fixed by the contract
+    async def publish(
         self,
         event_type: str,
         payload: Any,

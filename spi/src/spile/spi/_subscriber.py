@@ -54,7 +54,7 @@ class ProtocolOffsetStore(Protocol):
     """A sink that keeps its own offsets, in one transaction with what it stores."""
 
     async def next_offsets(self, partitions: Sequence[PartitionKey]) -> Mapping[PartitionKey, int]:
-        """Return the offset to read next, for the partitions that the sink knows."""
+        """Return the offset to read next; partitions left out start at the log's beginning."""
         ...
 
 

@@ -39,6 +39,11 @@ class Gatherer:
         self._waiting.append((record, future))
         return future
 
+    async def hand_over(self) -> None:
+        """Return when what was submitted is in the hands of the sender."""
+        self._flush()
+        await asyncio.sleep(0)
+
     async def close(self, limit_s: float) -> None:
         """Wait for what was submitted, at most `limit_s` seconds."""
         self._flush()

@@ -57,7 +57,7 @@ class RecordSource(Protocol):
     One member of a consumer group.
 
     The engine calls `poll` from one task and never cancels it; the listener is called while a poll
-    runs or between polls.
+    runs or between polls. Nothing of a partition is handed out before `assigned` has returned.
     """
 
     async def open(self, listener: RebalanceListener) -> None:
@@ -98,7 +98,21 @@ class RecordSource(Protocol):
         ...
 
     def seek(self, partition: PartitionKey, offset: int) -> None:
-        """Read this offset next; only for assigned partitions."""
+        """
+        Read this offset next.
+
+        Raises:
+            ClosedError: The partition is not assigned.
+        """
+        ...
+
+    async def beginnings(self, partitions: Sequence[PartitionKey]) -> Mapping[PartitionKey, int]:
+        """
+        Return the first offset that the log still has, for each partition.
+
+        Raises:
+            RetriableError: No answer in time.
+        """
         ...
 
     async def commit(self, offsets: Mapping[PartitionKey, int]) -> None:

@@ -35,7 +35,7 @@ from spile.topics import Catalogue
 _log = structlog.get_logger(__name__)
 _STATE_VALUE = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 _BREATHE_EVERY = 1000
-_CLOSE_LIMIT_S = 20.0
+_CLOSE_LIMIT_S = 1.0  # the sender has settled everything by then
 
 
 class RefusedKeeper(Protocol):
@@ -198,8 +198,9 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         """Flush within the sender's close deadline; calling it again is a no-op."""
         if not self._closed:
             self._closed = True
-            await self._gatherer.close(_CLOSE_LIMIT_S)
+            await self._gatherer.hand_over()
             await self._sender.close()
+            await self._gatherer.close(_CLOSE_LIMIT_S)
 
     async def __aenter__(self) -> Self:
         return self

@@ -279,14 +279,22 @@ class Subscription(ProtocolSubscription):
     async def _seek_to_stored(
         self, store: ProtocolOffsetStore, partitions: Sequence[PartitionKey]
     ) -> None:
+        """
+        Go where the store says; what it does not know starts at the beginning of the log.
+
+        The group's committed offsets are not asked: a store that was lost, or is new beside an old
+        group, would skip what it does not have.
+        """
         try:
-            stored = await store.next_offsets(partitions)
+            stored = dict(await store.next_offsets(partitions))
+            unknown = [partition for partition in partitions if partition not in stored]
+            if unknown:
+                stored |= await self._source.beginnings(unknown)
         except BaseException as exc:
             self._fail(exc)
             raise
         for partition in partitions:
-            if partition in stored:
-                self._source.seek(partition, stored[partition])
+            self._source.seek(partition, stored[partition])
 
     async def _run(self) -> None:
         limit_s = self._options.close_limit_s

@@ -19,6 +19,7 @@ from aiokafka.errors import (
     UnknownError,
 )
 from aiokafka.partitioner import murmur2
+from typing_extensions import override
 
 from spile.adapters.delivery._records import OutgoingRecord
 from spile.adapters.kafka._client import Connection, pin_log_levels, refusal
@@ -32,6 +33,19 @@ _POISON = (
     UnknownError,
     IllegalStateError,
 )
+
+
+class _Forgiving(set[Any]):
+    """
+    The client's list of batches under way, which lets what is gone be removed again.
+
+    A batch that waits for another attempt is not in the list; failing it then makes the client
+    remove it all the same, and the KeyError would end whoever awaits the client's teardown.
+    """
+
+    @override
+    def remove(self, element: Any, /) -> None:
+        self.discard(element)
 
 
 class Batch:
@@ -209,7 +223,9 @@ class ProducerClient:
         self.dead.set()
         producer = self._producer
         producer._closed = True
-        producer._message_accumulator.fail_all(ProducerClosed())
+        accumulator = producer._message_accumulator
+        accumulator._pending_batches = _Forgiving(accumulator._pending_batches)
+        accumulator.fail_all(ProducerClosed())
         for step in (producer.client.close, producer._sender.close):
             await _bounded(step, self._request_timeout_s)
 

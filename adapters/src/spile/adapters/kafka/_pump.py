@@ -109,6 +109,7 @@ class ClientPool:
         self._client: ProducerClient | None = None
         self._lock = asyncio.Lock()
         self._recycle_at = 0.0
+        self._closed = False
         self.generation = 0
 
     @property
@@ -147,7 +148,11 @@ class ClientPool:
         return client
 
     async def _replace(self, deadline_s: float) -> None:
-        self._client = await self._connect(deadline_s)
+        client = await self._connect(deadline_s)
+        if self._closed:
+            await client.abort()
+            raise BrokerUnavailableError("the sender was closed while it connected")
+        self._client = client
         self._recycle_at = time.monotonic() + _RECYCLE_AFTER_S
         self.generation += 1
 
@@ -158,7 +163,8 @@ class ClientPool:
             await client.abort()
 
     async def close(self, *, deadline_s: float) -> None:
-        """Flush and disconnect."""
+        """Flush and disconnect; what connects from now on is dropped at once."""
+        self._closed = True
         client, self._client = self._client, None
         if client is not None:
             await client.close(deadline_s=deadline_s)

@@ -71,7 +71,7 @@ class KafkaSender(RecordSender):
         self._missing: dict[str, float] = {}
         self._calls: set[Call] = set()
         self._line = asyncio.Lock()
-        self._in_line = 0
+        self._in_line: set[asyncio.Timeout] = set()
         self._closed = False
 
     @property
@@ -97,21 +97,21 @@ class KafkaSender(RecordSender):
         deadline = time.monotonic() + self._settings.delivery_timeout_ms / 1000
         done = asyncio.get_running_loop().create_future()
         call = Call(len(records), deadline, done, settled)
+        # Known to `close` from here on, which waits for it also while its topic is being looked up.
+        self._calls.add(call)
         try:
             await self._take_in(records, call)
+            await done
         except SpileError as exc:
             if not exc.retriable:
                 raise
             call.settle(list(range(len(records))), exc)
-            return call.receipt
-        self._calls.add(call)
-        try:
-            await done
         except asyncio.CancelledError:
             call.cancelled = True
             raise
         finally:
             self._calls.discard(call)
+            done.cancel()
         return call.receipt
 
     async def connect(self) -> None:
@@ -131,23 +131,29 @@ class KafkaSender(RecordSender):
             if segments is not None:
                 self._enqueue(segments)
                 return
-        self._in_line += 1
+        patience = asyncio.timeout(None)
+        self._in_line.add(patience)
         try:
-            async with self._line:
+            async with patience, self._line:
                 for topic in {record.topic for record in records}:
                     if self._known_partitioner(topic) is None:
                         await self._meet(topic, call.deadline)
                 segments = self._route(records, call)
-                if segments is not None:
+                if segments is not None and not call.done.done():
                     self._enqueue(segments)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            raise ClosedError("the sender was closed; nothing was sent") from None
         finally:
-            self._in_line -= 1
+            self._in_line.discard(patience)
 
     async def close(self) -> None:
         """
         Flush within the close deadline, then let go.
 
-        What is not acknowledged by then fails with `DeliveryTimeoutError`.
+        What is not acknowledged by then fails with `DeliveryTimeoutError`; what still looks for a
+        broker, with `ClosedError`.
         """
         if self._closed:
             return
@@ -159,8 +165,11 @@ class KafkaSender(RecordSender):
         error = DeliveryTimeoutError("the sender was closed before the acknowledgement came")
         for pump in self._pumps.values():
             pump.fail_waiting(error)
+        for patience in self._in_line:
+            patience.reschedule(asyncio.get_running_loop().time())
+        # The pumps first: one that connects just now would leave its client behind.
+        await self._tasks.close(min(limit_s, 5.0))
         await self._pool.close(deadline_s=min(limit_s, 5.0))
-        await self._tasks.close()
         for call in list(self._calls):
             _fail_rest(call, error)
 

@@ -158,6 +158,11 @@ class KafkaSource(RecordSource):
         self._client.seek(partition, offset)
         self._next[partition] = offset
 
+    async def beginnings(self, partitions: Sequence[PartitionKey]) -> Mapping[PartitionKey, int]:
+        if self._client is None:
+            raise BrokerUnavailableError("the consumer is not connected; open it anew")
+        return await self._client.beginning_offsets(partitions, deadline_s=2 * self._request_s)
+
     async def commit(self, offsets: Mapping[PartitionKey, int]) -> None:
         if not offsets:
             return

@@ -299,6 +299,10 @@ class MemorySource(RecordSource):
             raise ClosedError(f"not assigned to this member any more: {', '.join(lost)}")
         self._group.committed.update(offsets)
 
+    async def beginnings(self, partitions: Sequence[PartitionKey]) -> Mapping[PartitionKey, int]:
+        """Return 0 for each: nothing is ever removed."""
+        return dict.fromkeys(partitions, 0)
+
     async def lag(self) -> Mapping[PartitionKey, int]:
         """Return the records between the committed position and the end."""
         await self._faults.before("lag", tuple(self.held))
