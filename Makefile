@@ -42,7 +42,7 @@ check: $(STAMP) ## Check format, lint, types, architecture and contracts
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/spile spi check
-	$(if $(wildcard tests/typing),$(BIN)/mypy tests/typing)
+	$(BIN)/mypy
 
 fmt: $(STAMP) ## Format the code and repair what ruff can
 	$(BIN)/ruff format --quiet .

@@ -14,7 +14,24 @@ from spile.spi import ConfigurationError
 
 PREFIX = "SPILE_"
 
-_KNOWN: set[str] = set()
+_KNOWN: set[str] = {
+    "SPILE_CACHE_DIR",
+    "SPILE_CATALOGUE",
+    "SPILE_DEBUG",
+    "SPILE_HOME",
+    "SPILE_HTTP_HOST",
+    "SPILE_HTTP_PORT",
+    "SPILE_LOG_FORMAT",
+    "SPILE_LOG_LEVEL",
+    "SPILE_POISON_SHARE",
+    "SPILE_READY_MAX_AGE_S",
+    "SPILE_STALL_AFTER_S",
+    "SPILE_STORE",
+}
+"""
+Variables of the other parts of spile: one environment file may serve them all, so an application or
+a command that does not load those parts must not take their variables for typing errors.
+"""
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 

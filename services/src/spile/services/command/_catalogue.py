@@ -28,8 +28,6 @@ class CatalogueSettings(BaseSettings):
 
 
 register_settings(CatalogueSettings)
-# Read by other commands of the same program; here they are not mistakes.
-register_settings(("SPILE_CACHE_DIR", "SPILE_HOME"))
 
 
 def chosen_catalogue(services: Sequence[str] = ()) -> Catalogue:

@@ -43,8 +43,6 @@ class WorkerSettings(BaseSettings):
 
 
 register_settings(WorkerSettings)
-# Read by other commands of the same program; here they are not mistakes.
-register_settings(("SPILE_CACHE_DIR", "SPILE_CATALOGUE", "SPILE_HOME"))
 
 
 def store_location() -> str:
