@@ -2,5 +2,6 @@
 
 from spile.services.demo._run import DemoOptions, run_demo
 from spile.services.demo._summary import Spread, Summary
+from spile.services.demo._worker import WorkerProcess
 
-__all__ = ["DemoOptions", "Spread", "Summary", "run_demo"]
+__all__ = ["DemoOptions", "Spread", "Summary", "WorkerProcess", "run_demo"]

@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from spile.adapters.delivery import EventPublisher
 from spile.adapters.kafka import KafkaSettings, create_publisher
 from spile.services.demo._screen import Screen
@@ -359,15 +361,15 @@ def _say_where(screen: Screen, places: Places) -> None:
         f"SPILE_BOOTSTRAP_SERVERS={places.bootstrap_servers} spile topics plan",
         f"SPILE_BOOTSTRAP_SERVERS={places.bootstrap_servers} spile import FILE",
     ):
-        screen.say(f"   {line}")
+        screen.say(f"   {escape(line)}")
     screen.say()
 
 
 def _say_what_next(screen: Screen, places: Places, seed: int) -> None:
     screen.say()
     if places.kept:
-        screen.say(f" Kept in {places.folder}: events.db, worker.log, demo.log")
-        screen.say(f"   SPILE_STORE={places.store} spile events query --tool run_tests")
+        screen.say(escape(f" Kept in {places.folder}: events.db, worker.log, demo.log"))
+        screen.say(escape(f"   SPILE_STORE={places.store} spile events query --tool run_tests"))
     else:
         screen.say("[dim] Everything was cleaned up; --keep-data keeps the store and the logs.[/]")
     screen.say()

@@ -38,8 +38,8 @@ class Screen:
         self.steps: list[Step] = []
 
     def say(self, text: str = "") -> None:
-        """Print a line as it is."""
-        self.console.print(Text.from_markup(text))
+        """Print a line, with markup, whole: commands and paths are there to be copied."""
+        self.console.print(text, soft_wrap=True)
 
     @contextlib.contextmanager
     def step(self, doing: str) -> Generator[Callable[[str], None]]:
@@ -61,7 +61,7 @@ class Screen:
         self.steps.append(step)
         line = Text.assemble((" ✓ ", "green"), f"{step.text:<{_TEXT_WIDTH}}")
         line.append(f"{step.seconds:>6.1f} s", "dim")
-        self.console.print(line)
+        self.console.print(line, soft_wrap=True)
 
     def show(self, summary: Summary) -> None:
         """Print the summary."""
@@ -71,7 +71,7 @@ class Screen:
             self.console.print(Padding(table, (1, 0, 0, 1), expand=False))
         for kind, reason in summary.failures.items():
             self.say()
-            self.console.print(Text(f" not acknowledged: {kind}: {reason}", "red"))
+            self.console.print(Text(f" not acknowledged: {kind}: {reason}", "red"), soft_wrap=True)
 
 
 def _verdict(summary: Summary) -> Text:
