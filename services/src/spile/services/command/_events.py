@@ -110,23 +110,43 @@ def count(*, by: str | None, as_json: bool, **filters: Any) -> None:
 @click.option(
     "--limit", type=click.IntRange(0), default=10, show_default=True, help="Events to begin with."
 )
+@click.option("--count", type=click.IntRange(min=1), help="End after this many events.")
 @click.option("--follow/--no-follow", default=True, help="Wait for new events; the default.")
-def tail(*, limit: int, follow: bool, as_json: bool, **filters: Any) -> None:
+def tail(*, limit: int, count: int | None, follow: bool, as_json: bool, **filters: Any) -> None:
     """Print the events that were stored last, and new ones as they are stored; ends by Ctrl-C."""
-    asyncio.run(_tail(EventFilter(**filters), limit, follow=follow, as_json=as_json))
+    show = _Shown(count, as_json=as_json)
+    asyncio.run(_tail(EventFilter(**filters), limit, show, follow=follow))
 
 
-async def _tail(which: EventFilter, limit: int, *, follow: bool, as_json: bool) -> None:
+class _Shown:
+    """Prints events until there were enough."""
+
+    def __init__(self, count: int | None, *, as_json: bool) -> None:
+        self._left = count
+        self._as_json = as_json
+
+    @property
+    def is_enough(self) -> bool:
+        return self._left == 0
+
+    def add(self, found: Sequence[StoredEvent]) -> None:
+        if self._left is not None:
+            found = found[: self._left]
+            self._left -= len(found)
+        _print(found, as_json=self._as_json)
+
+
+async def _tail(which: EventFilter, limit: int, show: _Shown, *, follow: bool) -> None:
     async with _store() as store:
         last = await store.last_seq()
         if limit:
             # What fits may lie far back: the newest ones by time are what one expects to see.
             newest = await store.query(replace(which, limit=limit))
-            _print([event for event in newest if event.seq <= last], as_json=as_json)
-        while follow:
+            show.add([event for event in newest if event.seq <= last])
+        while follow and not show.is_enough:
             new = await store.query(replace(which, after_seq=last, limit=_TAIL_BATCH))
             if new:
-                _print(new, as_json=as_json)
+                show.add(new)
                 last = new[-1].seq
             else:
                 await asyncio.sleep(_FOLLOW_S)

@@ -21,8 +21,8 @@ def configure_logging(
     """
     Send all logs of this process to one stream, one event per line.
 
-    The loggers of aiokafka stay at INFO or above whatever the level: at DEBUG it writes keys,
-    values and passwords (aiokafka/conn.py, `send`).
+    Libraries that talk much are heard from WARNING on, and from INFO on at level `debug`. Never
+    below: at DEBUG aiokafka writes keys, values and passwords (aiokafka/conn.py, `send`).
 
     Args:
         level: Lowest level that is logged.
@@ -68,6 +68,6 @@ def configure_logging(
     root.setLevel(number)
     for name in _CHATTY:
         logger = logging.getLogger(name)
-        logger.setLevel(max(number, logging.INFO))
+        logger.setLevel(logging.INFO if number < logging.INFO else max(number, logging.WARNING))
         logger.handlers.clear()
         logger.propagate = True
