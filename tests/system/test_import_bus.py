@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -23,9 +24,9 @@ _SPILE = "from spile.services.command import main; main()"
 _EVENTS = 68
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def bus():
-    """A broker of its own, with the topics of the catalogue: the worker reads all of them."""
+    """An empty broker with the topics of the catalogue: the worker reads all of them."""
     with EmbeddedBroker() as broker:
         settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers, environment="dev")
         asyncio.run(apply_catalogue(settings, default_catalogue().topics("dev")))
@@ -94,3 +95,27 @@ def test_import_names_a_topic_that_is_missing(bus):
     report = json.loads(done.stdout)
     assert report["published"] == 0
     assert "dev.newcomer." in report["failures"][0]
+
+
+def test_generate_publishes_the_asked_events(bus, tmp_path):
+    """`spile generate` publishes one whole workflow; the same seed again adds nothing."""
+    command = [sys.executable, "-c", _SPILE, "generate", "--scenario", "code_review", "--seed", "6"]
+    environment = {**os.environ, "SPILE_BOOTSTRAP_SERVERS": bus}
+    runs = [
+        subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=True, env=environment
+        )
+        for _ in range(2)
+    ]
+    assert runs[0].stdout == runs[1].stdout
+    published = int(re.search(r"(\d+) published", runs[0].stdout)[1])
+    assert f"{published} acknowledged" in runs[0].stdout
+    with WorkerProcess(tmp_path, bus, scratch=False) as worker:
+        worker.wait_until_ready()
+
+        async def stored():
+            async with SqliteEventStore(worker.store, read_only=True) as store:
+                await until_read(store, 2 * published)
+                return await store.count(EventFilter())
+
+        assert asyncio.run(stored()) == published

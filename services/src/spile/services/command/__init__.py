@@ -19,6 +19,7 @@ _COMMANDS = {
     "events": ("_events", "events", "Look at stored events."),
     "store": ("_store", "store", "Look after the event store."),
     "import": ("_import", "import_", "Publish what agents left behind."),
+    "generate": ("_generate", "generate", "Publish made-up workflows of agents."),
     "spi": ("_spi", "spi", "Look after the contracts."),
     "demo": ("_demo", "demo", "Show it all at work."),
 }

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
 import random
-import shutil
-import signal
-import tempfile
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,26 +16,31 @@ from rich.markup import escape
 
 from spile.adapters.delivery import EventPublisher
 from spile.adapters.kafka import KafkaSettings, create_publisher
+from spile.services.demo._parts import (
+    ApplyTopics,
+    log_to,
+    make_topics,
+    open_folder,
+    open_kafka,
+    open_worker,
+)
 from spile.services.demo._screen import Screen
+from spile.services.demo._signals import cancelled_by_signals, ended_by_signals
 from spile.services.demo._store import StoreWatch, audit
 from spile.services.demo._summary import Places, Summary, spreads
-from spile.services.demo._traffic import Stopwatch, play
+from spile.services.demo._traffic import LANES, Stopwatch, past_traffic, play
 from spile.services.demo._worker import WorkerProcess
 from spile.services.importing import import_files, publish_through, recorded_session
-from spile.services.runtime import configure_logging, load_worker_settings
+from spile.services.runtime import load_worker_settings
 from spile.spi import BrokerUnavailableError
-from spile.testkit.broker import KAFKA_VERSION, BrokerSettings, EmbeddedBroker
 from spile.testkit.scenarios import GeneratedEvent, MockEventGenerator
-from spile.topics import Catalogue, TopicSpec
+from spile.topics import Catalogue
 
-SERVICE = "agent"
+_SERVICE = "agent"
 _CATCH_UP_LIMIT_S = 30.0
 _POLL_S = 0.02
 _REFRESH_S = 0.1
-_LANES = 8
 _SEEDS = 1_000_000
-
-ApplyTopics = Callable[[KafkaSettings, Mapping[str, TopicSpec]], Awaitable[tuple[list[str], Any]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +89,8 @@ def run_demo(options: DemoOptions, catalogue: Catalogue, apply_topics: ApplyTopi
         with contextlib.ExitStack() as stack:
             good, places = _run(stack, screen, options, seed, settings, catalogue, apply_topics)
     except KeyboardInterrupt:
-        screen.say(" stopped; processes and temporary folders are gone")
+        gone = "processes are gone, data were kept" if options.keep_data else "all of it is gone"
+        screen.say(f" stopped before the end; {gone}")
         raise
     _say_what_next(screen, places, seed)
     return good
@@ -103,13 +105,13 @@ def _run(
     catalogue: Catalogue,
     apply_topics: ApplyTopics,
 ) -> tuple[bool, Places]:
-    stack.enter_context(_ended_by_signals())
-    folder = stack.enter_context(_folder(keep=options.keep_data))
-    _log_to(stack, folder / "demo.log")
-    bootstrap, own = _kafka(stack, screen, folder, keep=options.keep_data)
+    stack.enter_context(ended_by_signals())
+    folder = stack.enter_context(open_folder(keep=options.keep_data))
+    log_to(stack, folder / "demo.log")
+    bootstrap, own = open_kafka(stack, screen, folder, keep=options.keep_data)
     settings = settings.model_copy(update={"bootstrap_servers": bootstrap})
-    _topics(screen, settings, catalogue, apply_topics)
-    worker = _worker(stack, screen, folder, bootstrap, keep=options.keep_data)
+    make_topics(screen, settings, catalogue, apply_topics)
+    worker = open_worker(stack, screen, folder, bootstrap, keep=options.keep_data)
     watch = stack.enter_context(StoreWatch(worker.store))
     places = Places(
         bootstrap_servers=bootstrap,
@@ -121,7 +123,7 @@ def _run(
     )
 
     async def work() -> bool:
-        publisher = create_publisher(settings, catalogue, service=SERVICE)
+        publisher = create_publisher(settings, catalogue, service=_SERVICE)
         return await _Demo(options, seed, screen, places, worker, watch, publisher).run()
 
     try:
@@ -155,7 +157,7 @@ class _Demo:
 
     async def run(self) -> bool:
         """Import, generate, wait, and tell; then stay, if that was asked for."""
-        with _cancelled_by_signals(self._stop):
+        with cancelled_by_signals(self._stop):
             async with self._stopwatch.publisher:
                 await self._import()
                 await self._generate()
@@ -178,13 +180,13 @@ class _Demo:
     async def _generate(self) -> None:
         rate, seconds = self._options.rate, self._options.seconds
         count = max(1, round(rate * seconds))
-        made = _past_events(self._seed, count)
+        made = past_traffic(self._seed, count)
         loop = asyncio.get_running_loop()
         with self._screen.step("publishing made-up workflows") as say:
             async with asyncio.TaskGroup() as tasks:
                 telling = tasks.create_task(self._tell(say, count))
                 started = loop.time()
-                await play(self._counted(made), self._stopwatch, lambda number, _: number / rate)
+                await play(made, self._stopwatch, self._due)
                 took_s = loop.time() - started
                 telling.cancel()
             self._reached_rate = round(count / max(took_s, count / rate), 1)
@@ -193,9 +195,9 @@ class _Demo:
                 f" {self._reached_rate:,.0f} a second"
             )
 
-    def _counted(self, events: list[GeneratedEvent]) -> list[GeneratedEvent]:
-        self._workflows += sum(made.causation_id is None for made in events)
-        return events
+    def _due(self, number: int, made: GeneratedEvent) -> float:
+        self._workflows += made.causation_id is None
+        return number / self._options.rate
 
     async def _tell(self, say: Callable[[str], None], count: int) -> None:
         """Show how far it is, again and again; ends by cancelling only."""
@@ -215,6 +217,11 @@ class _Demo:
             say("the store has all of it" if done else "the store did not catch up within 30 s")
         summary = await asyncio.to_thread(self._summary)
         self._screen.show(summary)
+        if summary.audit.lost and not self._places.own_broker:
+            self._screen.say(
+                " Another persistence worker on this Kafka shares the work and has a store of its"
+                " own: is one running?"
+            )
         if self._options.json_file is not None:
             text = json.dumps(summary.as_json(), indent=2, ensure_ascii=False)
             self._options.json_file.write_text(f"{text}\n", encoding="utf-8")
@@ -275,9 +282,7 @@ class _Demo:
 
     async def _play_on(self) -> None:
         start = datetime.now(UTC)
-        traffic = MockEventGenerator(seed=self._seed + 1, start=start).generate_traffic(
-            lanes=_LANES
-        )
+        traffic = MockEventGenerator(seed=self._seed + 1, start=start).generate_traffic(lanes=LANES)
 
         def due(_: int, made: GeneratedEvent) -> float:
             self._workflows += made.causation_id is None
@@ -288,7 +293,7 @@ class _Demo:
                 tasks.create_task(play(traffic, self._stopwatch, due))
                 while True:
                     status.update(
-                        f"{_LANES} agents at work: {self._stopwatch.acknowledged:,} events"
+                        f"{LANES} agents at work: {self._stopwatch.acknowledged:,} events"
                         f" acknowledged, {len(self._watch.seen):,} persisted; Ctrl-C ends it"
                     )
                     await asyncio.sleep(_REFRESH_S)
@@ -297,58 +302,6 @@ class _Demo:
         """End what is going on: the staying, or all of it."""
         staying = self._staying
         (task if staying is None or staying.done() else staying).cancel()
-
-
-def _past_events(seed: int, count: int) -> list[GeneratedEvent]:
-    """
-    Make events whose own times end about now.
-
-    They are published faster than agents live, so they must have begun in the past.
-    """
-
-    def made(start: datetime) -> list[GeneratedEvent]:
-        traffic = MockEventGenerator(seed=seed, start=start).generate_traffic(lanes=_LANES)
-        return list(itertools.islice(traffic, count))
-
-    now = datetime.now(UTC)
-    return made(now - (made(now)[-1].event.timestamp - now))
-
-
-def _kafka(
-    stack: contextlib.ExitStack, screen: Screen, folder: Path, *, keep: bool
-) -> tuple[str, bool]:
-    """Return where Kafka is, and whether it was started here."""
-    if given := BrokerSettings().bootstrap_servers:
-        with screen.step("") as say:
-            say(f"using the Kafka of SPILE_BOOTSTRAP_SERVERS at {given}")
-        return given, False
-    with screen.step("starting Kafka (the first time it is downloaded)") as say:
-        broker = stack.enter_context(EmbeddedBroker(data=folder / "kafka" if keep else None))
-        say(f"Kafka {KAFKA_VERSION} started at {broker.bootstrap_servers}")
-    return broker.bootstrap_servers, True
-
-
-def _topics(
-    screen: Screen, settings: KafkaSettings, catalogue: Catalogue, apply_topics: ApplyTopics
-) -> None:
-    wanted = catalogue.topics(settings.environment)
-    with screen.step("making the topics of the catalogue") as say:
-        done, _ = asyncio.run(_awaited(apply_topics(settings, wanted)))
-        say(f"{len(wanted)} topics as the catalogue says, {len(done)} of them made or changed")
-
-
-async def _awaited(result: Awaitable[tuple[list[str], Any]]) -> tuple[list[str], Any]:
-    return await result
-
-
-def _worker(
-    stack: contextlib.ExitStack, screen: Screen, folder: Path, bootstrap: str, *, keep: bool
-) -> WorkerProcess:
-    with screen.step("starting the persistence worker") as say:
-        worker = stack.enter_context(WorkerProcess(folder, bootstrap, scratch=not keep))
-        worker.wait_until_ready()
-        say(f"persistence worker ready, process {worker.pid}")
-    return worker
 
 
 def _say_where(screen: Screen, places: Places) -> None:
@@ -381,53 +334,3 @@ def _say_what_next(screen: Screen, places: Places, seed: int) -> None:
         ('eval "$(spile up)"', "a Kafka that stays"),
     ):
         screen.say(f"   {command:<43}[dim]{what}[/]")
-
-
-def _log_to(stack: contextlib.ExitStack, path: Path) -> None:
-    """Keep the screen free of logs while this lasts."""
-    stack.callback(configure_logging, "warning")
-    stream = stack.enter_context(path.open("w", encoding="utf-8"))
-    configure_logging("info", "json", stream=stream)
-
-
-@contextlib.contextmanager
-def _folder(*, keep: bool) -> Generator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="spile-demo-"))
-    try:
-        yield folder
-    finally:
-        if not keep:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Generator[None]:
-    """Make SIGTERM and SIGHUP end this as Ctrl-C does, so that everything is cleaned up."""
-
-    def interrupt(number: int, frame: object) -> None:
-        del number, frame
-        raise KeyboardInterrupt
-
-    before = {name: signal.signal(name, interrupt) for name in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-
-@contextlib.contextmanager
-def _cancelled_by_signals(stop: Callable[[asyncio.Task[Any]], None]) -> Generator[None]:
-    """Call `stop` with the running task on SIGINT, SIGTERM and SIGHUP while this lasts."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None  # noqa: S101 - this runs inside a coroutine
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    handlers = {name: signal.getsignal(name) for name in names}
-    for name in names:
-        loop.add_signal_handler(name, stop, task)
-    try:
-        yield
-    finally:
-        for name in names:
-            loop.remove_signal_handler(name)
-            signal.signal(name, handlers[name])

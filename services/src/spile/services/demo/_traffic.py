@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from spile.adapters.delivery import EventPublisher, OutgoingEvent
 from spile.spi import SpileError
-from spile.testkit.scenarios import GeneratedEvent
+from spile.testkit.scenarios import GeneratedEvent, MockEventGenerator
 
+LANES = 8
+"""Workflows that go on at the same time."""
+
+_EVENTS_PER_LANE_S = 0.7  # a little less than it really is, so that no event is in the future
+_MARGIN_S = 60
 _OUTSTANDING = 5_000
 _BREATHE_EVERY = 50
 _SOON_S = 0.001
@@ -126,3 +133,18 @@ async def play(
                 await asyncio.sleep(0)
             await room.acquire()
             tasks.create_task(one(made))
+
+
+def past_traffic(seed: int, count: int) -> Iterator[GeneratedEvent]:
+    """
+    Make events whose own times end a little before now.
+
+    They are published faster than agents live, so they must have begun in the past.
+
+    Args:
+        seed: Decides everything but the times.
+        count: How many.
+    """
+    start = datetime.now(UTC) - timedelta(seconds=count / LANES / _EVENTS_PER_LANE_S + _MARGIN_S)
+    traffic = MockEventGenerator(seed=seed, start=start).generate_traffic(lanes=LANES)
+    return itertools.islice(traffic, count)
