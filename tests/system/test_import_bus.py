@@ -119,3 +119,21 @@ def test_generate_publishes_the_asked_events(bus, tmp_path):
                 return await store.count(EventFilter())
 
         assert asyncio.run(stored()) == published
+
+
+@pytest.mark.parametrize("command", [["import", str(recorded_session())], ["generate"]])
+def test_publishing_says_at_once_that_nobody_answers(command):
+    """With no broker at the address, commands that publish end with 1 and the reason, at once."""
+    done = subprocess.run(
+        [sys.executable, "-c", _SPILE, *command],
+        capture_output=True,
+        text=True,
+        timeout=15,
+        check=False,
+        env={**os.environ, "SPILE_BOOTSTRAP_SERVERS": "127.0.0.1:9"},
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.lower().startswith("error: ")
+    assert "127.0.0.1" in last
+    assert "Traceback" not in done.stderr

@@ -8,13 +8,10 @@ from collections.abc import Iterable
 
 import click
 
-from spile.adapters.kafka import KafkaSettings, create_publisher
-from spile.services.command._catalogue import chosen_catalogue
+from spile.services.command._publisher import open_publisher
 from spile.services.demo import Stopwatch, past_traffic, play
-from spile.services.runtime import configure_logging
 from spile.spi import ConfigurationError, InvalidTopicError
 from spile.testkit.scenarios import GeneratedEvent, MockEventGenerator, WorkflowScenario
-from spile.topics import Catalogue
 
 _COUNT = 100
 _SEEDS = 1_000_000
@@ -50,13 +47,11 @@ def generate(
     event was not acknowledged.
     """
     seed = random.SystemRandom().randrange(_SEEDS) if seed is None else seed
-    configure_logging("warning")
+    events = _events(scenario, seed, count)
     try:
-        settings, catalogue = KafkaSettings.load(), chosen_catalogue((service,))
+        stopwatch = asyncio.run(_publish(events, service, rate))
     except (ConfigurationError, InvalidTopicError) as exc:
         raise click.UsageError(str(exc)) from exc
-    events = _events(scenario, seed, count)
-    stopwatch = asyncio.run(_publish(events, settings, catalogue, service, rate))
     published = len(stopwatch.flights)
     click.echo(f"seed {seed}: {published} published, {stopwatch.acknowledged} acknowledged")
     for kind, reason in stopwatch.failures.items():
@@ -71,14 +66,8 @@ def _events(scenario: str | None, seed: int, count: int | None) -> Iterable[Gene
     return list(made)[:count]
 
 
-async def _publish(
-    events: Iterable[GeneratedEvent],
-    settings: KafkaSettings,
-    catalogue: Catalogue,
-    service: str,
-    rate: float | None,
-) -> Stopwatch:
-    async with create_publisher(settings, catalogue, service=service) as publisher:
+async def _publish(events: Iterable[GeneratedEvent], service: str, rate: float | None) -> Stopwatch:
+    async with open_publisher(service) as publisher:
         stopwatch = Stopwatch(publisher=publisher)
         await play(events, stopwatch, lambda number, _: 0.0 if rate is None else number / rate)
     return stopwatch

@@ -17,10 +17,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from spile.adapters.delivery import OutgoingEvent
-from spile.adapters.kafka import KafkaSettings, create_publisher
-from spile.services.command._catalogue import chosen_catalogue
+from spile.services.command._publisher import open_publisher
 from spile.services.importing import ImportReport, import_files, publish_through
-from spile.services.runtime import configure_logging
 from spile.spi import ConfigurationError, InvalidTopicError, ProtocolBatchPublisher, SpileError
 
 _FILES_SHOWN = 20
@@ -74,9 +72,11 @@ def import_(
         raise click.UsageError(
             f"no file to import: a folder is searched for {', '.join(_PATTERNS)}"
         )
+    source = context.find_object(PublisherSource)
+    if source is None:
+        source = PublisherSource(open=lambda: open_publisher(service))
     try:
-        source = None if dry_run else context.find_object(PublisherSource) or _kafka(service)
-        report = asyncio.run(_run(files, source))
+        report = asyncio.run(_run(files, None if dry_run else source))
     except (ConfigurationError, InvalidTopicError) as exc:
         raise click.UsageError(str(exc)) from exc
     except SpileError as exc:
@@ -87,14 +87,6 @@ def import_(
         _show(report, dry_run=dry_run)
     unknown = not any(report.formats.values())
     context.exit(2 if unknown else 1 if report.failed else 0)
-
-
-def _kafka(service: str) -> PublisherSource:
-    """Publish to the Kafka of the environment's settings."""
-    configure_logging("warning")
-    settings = KafkaSettings.load()
-    catalogue = chosen_catalogue((service,))
-    return PublisherSource(open=lambda: create_publisher(settings, catalogue, service=service))
 
 
 async def _run(files: Sequence[Path], source: PublisherSource | None) -> ImportReport:
