@@ -173,7 +173,7 @@ class _Demo:
                 raise BrokerUnavailableError(f"the import stopped: {report.stopped}")
             self._imported = frozenset(self._stopwatch.flights)
             say(
-                f"recorded session of a coding agent imported: {report.published} events,"
+                f"recorded session of an agent imported: {report.published} events,"
                 f" {sum(tool.count for tool in report.tools)} tool calls"
             )
 
