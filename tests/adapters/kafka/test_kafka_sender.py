@@ -210,7 +210,7 @@ async def test_a_cancelled_send_takes_back_what_waits(settings, topic):
     await sender.connect()
     begun = [OutgoingRecord(topic, b"k", b"first", [])]
     under_way = asyncio.ensure_future(sender.send(begun))
-    while not sender._pumps or next(iter(sender._pumps.values()))._waiting:
+    while not sender._pumps or next(iter(sender._pumps.values()))._waiting:  # noqa: ASYNC110 - one turn
         await asyncio.sleep(0)
     waiting = asyncio.ensure_future(sender.send([OutgoingRecord(topic, b"k", b"never", [])]))
     await asyncio.sleep(0)  # it is queued behind the batch that is under way

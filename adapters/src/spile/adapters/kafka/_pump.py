@@ -140,7 +140,7 @@ class ClientPool:
                         await retired.close(deadline_s=_RETIRE_S)
         except TimeoutError as exc:
             raise BrokerUnavailableError(
-                f"no broker could be reached within {deadline_s:.1f} s"
+                f"no broker could be reached within {max(deadline_s, 0.0):.1f} s"
             ) from exc
         client = self.current
         if client is None:
