@@ -40,6 +40,7 @@ async def finish(*loads):
         load.send(signal.SIGTERM)
     for load in loads:
         assert await load.ended(90) == 0, load.tail()
+        assert "pump failed" not in load.log.read_text()  # a bug of ours, by its own account
     return max(load.summary()["slowest_s"] for load in loads)
 
 
@@ -118,7 +119,10 @@ async def test_all_brokers_down(make_rig):
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(load.run())
         await rig.until(lambda: load.acknowledged >= 1200)
-        crashes = await crash(rig, 1, 8.0)
+        crashing = tasks.create_task(crash(rig, 1, 8.0))
+        await rig.until(lambda: not rig.broker.is_running(1))
+        newcomer_s = await newcomer(rig)
+        crashes = int(await crashing)
         healed = time.monotonic()
         so_far = load.acknowledged
         await rig.until(lambda: load.acknowledged > so_far)
@@ -141,6 +145,7 @@ async def test_all_brokers_down(make_rig):
         "all brokers down",
         verdict,
         slowest_publish_s=summary.slowest_s,
+        newcomer_s=newcomer_s,
         deadline_s=SHORT["delivery_timeout_ms"] / 1000,
         repeated=summary.repeated,
         breaker_opened=metrics["circuit_breaker_opens"],
@@ -151,7 +156,7 @@ async def test_all_brokers_down(make_rig):
     assert dead == []
     assert metrics["circuit_breaker_opens"] >= 1
     assert summary.repeated > 0
-    assert summary.slowest_s < SHORT["delivery_timeout_ms"] / 1000 + 1.0, summary
+    assert max(summary.slowest_s, newcomer_s) < SHORT["delivery_timeout_ms"] / 1000 + 1.0, summary
     assert back_s < 20
 
 
@@ -194,21 +199,19 @@ def unconfirmed(results):
     )
 
 
-async def test_publish_fails_within_its_deadline_from_the_start(make_rig):
-    """A publisher that never reached a broker says so in time, first by False, then at once."""
-    rig = await make_rig(**SHORT)
-    await asyncio.to_thread(rig.broker.kill)
+async def newcomer(rig):
+    """Publish with a publisher that meets no broker: False in time, then errors at once."""
     publisher = create_publisher(rig.settings, default_catalogue(), service="load")
     began = time.monotonic()
     results = await asyncio.gather(*(publisher.publish_event(event()) for _ in range(5)))
     took_s = time.monotonic() - began
     assert results == [False] * 5
-    assert took_s < SHORT["delivery_timeout_ms"] / 1000 + 1
     began = time.monotonic()
     with pytest.raises(CircuitOpenError):
         await publisher.publish_event(event())
     assert time.monotonic() - began < 0.05
     await publisher.close()
+    return took_s
 
 
 class HastyPublisher:
@@ -229,7 +232,7 @@ class HastyPublisher:
 
 async def test_mutant_that_awaits_no_acknowledgement_is_caught(make_rig):
     """A publisher that does not wait for its futures loses events in an outage: caught."""
-    rig = await make_rig(**SHORT)
+    rig = await make_rig(**SHORT | {"request_timeout_ms": 500, "delivery_timeout_ms": 1000})
     history = History(rig.history / "here.jsonl")
     async with (
         create_publisher(rig.settings, default_catalogue(), service="load") as publisher,
@@ -237,8 +240,8 @@ async def test_mutant_that_awaits_no_acknowledgement_is_caught(make_rig):
     ):
         load = Load(HastyPublisher(publisher, tasks), history, LoadPlan(rate_per_s=800))
         running = tasks.create_task(load.run())
-        await rig.until(lambda: load.acknowledged >= 600)
-        crashes = await crash(rig, 1, 2.0)
+        await rig.until(lambda: load.acknowledged >= 300)
+        crashes = await crash(rig, 1, 0.5)
         load.stop()
         await running
     history.close()

@@ -6,7 +6,7 @@ import signal
 
 from spile.testkit.ledger import check, read_history
 
-KILLS = 12
+KILLS = 10
 
 
 async def begun(rig, **load):
@@ -35,7 +35,7 @@ async def kill_with_events_in_hand(rig, worker, chance):
 
 
 async def test_worker_killed_again_and_again(make_rig):
-    """Twelve kills with SIGKILL in the middle of batches lose, double and reorder nothing."""
+    """Ten kills with SIGKILL in the middle of batches lose, double and reorder nothing."""
     rig = await make_rig()
     chance = random.Random(11)
     load = await begun(rig, rate=400, many=False)
