@@ -165,6 +165,7 @@ class KafkaUnderTest(BusUnderTest):
             yield
         finally:
             await asyncio.to_thread(self._broker.resume)
+            await asyncio.to_thread(self._broker.wait_until_ready)
 
 
 class RedpandaUnderTest(KafkaUnderTest):

@@ -2,7 +2,7 @@
 The pytest plugin of the suite: its option and its fixtures.
 
 It is loaded into every pytest run of an environment that has spile-testkit, so it imports nothing
-of spile before a test asks for it.
+but the contracts before a test asks for more.
 """
 
 from __future__ import annotations
