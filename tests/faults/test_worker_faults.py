@@ -66,6 +66,7 @@ async def test_zombie_worker_writes_nothing(make_rig):
     wakes = 0
     for _ in range(2):
         wakes += await stop_past_session(rig, zombie)
+    await rig.acknowledges(2200)
     await finish(load)
     await rig.drained()
     rejected = await rejections(zombie)

@@ -157,15 +157,21 @@ class Load:
         writers = [self._new_writer() for _ in range(plan.keys)]
         until = time.monotonic() + plan.limit_s
         gap_s = plan.keys / plan.rate_per_s
-        async with asyncio.TaskGroup() as tasks:
-            if plan.many:
-                tasks.create_task(self._write(writers, self._publish_many, gap_s, until))
-            else:
-                for index, writer in enumerate(writers):
-                    offset_s = gap_s * index / plan.keys
-                    tasks.create_task(
-                        self._write([writer], self._publish_one, gap_s, until, offset_s)
-                    )
+        first: SpileError | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                if plan.many:
+                    tasks.create_task(self._write(writers, self._publish_many, gap_s, until))
+                else:
+                    for index, writer in enumerate(writers):
+                        offset_s = gap_s * index / plan.keys
+                        tasks.create_task(
+                            self._write([writer], self._publish_one, gap_s, until, offset_s)
+                        )
+        except* SpileError as group:
+            first = next(error for error in group.exceptions if isinstance(error, SpileError))
+        if first is not None:
+            raise first
         return LoadSummary(
             acknowledged=self._counts[Outcome.OK],
             failed=self._counts[Outcome.FAIL],
@@ -313,20 +319,9 @@ async def _run(chosen: argparse.Namespace) -> LoadSummary:
         ) as publisher:
             load = Load(publisher, history, plan)
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, load.stop)
-            return await _unwrapped(load)
+            return await load.run()
     finally:
         history.close()
-
-
-async def _unwrapped(load: Load) -> LoadSummary:
-    """Run; of the errors that the writers met, raise the first."""
-    try:
-        return await load.run()
-    except* SpileError as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    raise error
 
 
 def _parser() -> argparse.ArgumentParser:
