@@ -138,7 +138,7 @@ async def spile_bytes(bootstrap: str, count: int) -> Timed:
 
 async def spile_events(bootstrap: str, count: int) -> Timed:
     """Batch subscriber; the handler reads validated events."""
-    from spile.adapters.delivery import EventReader
+    from spile.adapters.subscribing import EventReader
     from spile.topics import default_catalogue
 
     read = EventReader(default_catalogue(services=(SERVICE,))).read

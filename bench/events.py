@@ -4,7 +4,8 @@ import random
 import uuid
 from datetime import UTC, datetime
 
-from spile.adapters.delivery import EventEncoder, OutgoingEvent, OutgoingRecord
+from spile.adapters.delivery import OutgoingEvent, OutgoingRecord
+from spile.adapters.publishing import EventEncoder
 from spile.topics import default_catalogue
 
 SERVICE = "bench"

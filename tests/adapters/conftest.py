@@ -8,15 +8,10 @@ from typing import Any
 
 import pytest
 
-from spile.adapters.delivery import (
-    Backoff,
-    DeadLetterQueue,
-    OutgoingRecord,
-    Retries,
-    Subscription,
-    SubscriptionOptions,
-)
+from spile.adapters.dead_letters import DeadLetterQueue
+from spile.adapters.delivery import Backoff, OutgoingRecord
 from spile.adapters.memory import MemoryCluster
+from spile.adapters.subscribing import Retries, Subscription, SubscriptionOptions
 
 TOPIC = "dev.shop.orders.placed.v1"
 GROUP = "shop"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spile.adapters.delivery import BreakerState, CircuitBreaker
+from spile.adapters.publishing import BreakerState, CircuitBreaker
 from spile.spi import CircuitOpenError
 
 

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from spile.adapters.delivery import DeadLetterQueue, OutgoingRecord, ReceivedMessage, Record
+from spile.adapters.dead_letters import DeadLetterQueue
+from spile.adapters.delivery import OutgoingRecord, ReceivedMessage, Record
 from spile.spi import (
     BrokerUnavailableError,
     ConfigurationError,

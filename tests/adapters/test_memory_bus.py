@@ -9,14 +9,9 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from spile.adapters.delivery import (
-    Backoff,
-    Retries,
-    SubscriptionOptions,
-    decode_headers,
-    plain_headers,
-)
+from spile.adapters.delivery import Backoff, decode_headers, plain_headers
 from spile.adapters.memory import MemoryCluster, MemoryEventBus
+from spile.adapters.subscribing import Retries, SubscriptionOptions
 from spile.spi import (
     ClosedError,
     InvalidTopicError,

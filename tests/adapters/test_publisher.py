@@ -8,15 +8,11 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import BaseModel
 
-from spile.adapters.delivery import (
-    BreakerState,
-    CircuitBreaker,
-    DeadLetterQueue,
-    EventPublisher,
-    EventReader,
-    OutgoingEvent,
-)
+from spile.adapters.dead_letters import DeadLetterQueue
+from spile.adapters.delivery import OutgoingEvent
 from spile.adapters.memory import MemoryCluster
+from spile.adapters.publishing import BreakerState, CircuitBreaker, EventPublisher
+from spile.adapters.subscribing import EventReader
 from spile.spi import (
     BrokerUnavailableError,
     CircuitOpenError,

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from spile.adapters.delivery import Subscription
 from spile.adapters.delivery._tasks import Tasks
+from spile.adapters.subscribing import Subscription
 from spile.spi import BrokerUnavailableError, UnauthorisedError
 
 

@@ -6,7 +6,9 @@ import itertools
 
 import msgspec
 
-from spile.adapters.delivery import BusAdapter, CircuitBreaker, EventBus, EventPublisher, Retries
+from spile.adapters.bus import BusAdapter, EventBus
+from spile.adapters.publishing import CircuitBreaker, EventPublisher
+from spile.adapters.subscribing import Retries
 from spile.testkit.conformance.memory import OPTIONS, QUICK, MemoryUnderTest, catalogue_of
 
 

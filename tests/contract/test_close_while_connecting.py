@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 
-from spile.adapters.delivery import CircuitBreaker, EventPublisher, OutgoingRecord
+from spile.adapters.delivery import OutgoingRecord
 from spile.adapters.kafka import KafkaAdmin, KafkaSender, KafkaSettings
 from spile.adapters.memory import MemoryCluster
+from spile.adapters.publishing import CircuitBreaker, EventPublisher
 from spile.testkit.conformance.memory import catalogue_of
 from spile.topics import TopicSetup
 

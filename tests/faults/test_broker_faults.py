@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from spile.adapters.delivery import CircuitBreaker, OutgoingEvent
+from spile.adapters.delivery import OutgoingEvent
 from spile.adapters.kafka import create_publisher
+from spile.adapters.publishing import CircuitBreaker
 from spile.spi import CircuitOpenError, ClosedError
 from spile.testkit.ledger import History, check, read_history
 from spile.testkit.load import EVENT_TYPE, Load, LoadPlan

@@ -6,8 +6,8 @@ import json
 import signal
 from collections import Counter
 
-from spile.adapters.delivery import SubscriptionOptions
 from spile.adapters.kafka import KafkaEventBusAdapter
+from spile.adapters.subscribing import SubscriptionOptions
 from spile.testkit.ledger import Observation, Seen, check, read_history
 
 TOPIC = "dev.agent.routing.requested.v1"

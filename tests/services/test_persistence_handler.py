@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from spile.adapters.delivery import DeadLetterQueue
+from spile.adapters.dead_letters import DeadLetterQueue
 from spile.adapters.memory import MemoryCluster
 from spile.services.persistence import (
     Decoder,

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from spile.adapters.delivery import OutgoingRecord, SubscriptionOptions
+from spile.adapters.delivery import OutgoingRecord
 from spile.adapters.memory import MemoryEventBus
+from spile.adapters.subscribing import SubscriptionOptions
 from spile.services.persistence import (
     EventFilter,
     SqliteEventStore,

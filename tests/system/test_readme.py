@@ -56,7 +56,7 @@ async def test_a_wrong_event_is_refused_as_the_readme_says(orders, monkeypatch):
     monkeypatch.syspath_prepend(str(orders))
     from orders import catalogue  # noqa: PLC0415 - written by the fixture
 
-    from spile.adapters.delivery import EventPublisher  # noqa: PLC0415
+    from spile.adapters.publishing import EventPublisher  # noqa: PLC0415
 
     bus = MemoryEventBus(catalogue=catalogue)
     publisher = EventPublisher(bus.cluster.sender(), catalogue, environment="dev", service="shop")

@@ -6,7 +6,7 @@ pyright (strict) and mypy read it in `make check`.
 
 from collections.abc import Sequence
 
-from spile.adapters.delivery import EventPublisher, OutgoingEvent, RecordSender, RecordSource
+from spile.adapters.delivery import OutgoingEvent, RecordSender, RecordSource
 from spile.adapters.kafka import (
     KafkaClient,
     KafkaEventBus,
@@ -18,6 +18,7 @@ from spile.adapters.kafka import (
     create_event_publisher,
 )
 from spile.adapters.memory import MemoryCluster, MemoryEventBus
+from spile.adapters.publishing import EventPublisher
 from spile.spi import (
     ProtocolBatchPublisher,
     ProtocolBatchSubscriber,

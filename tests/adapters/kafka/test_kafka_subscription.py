@@ -7,14 +7,10 @@ import contextlib
 
 import pytest
 
-from spile.adapters.delivery import (
-    Backoff,
-    DeadLetterQueue,
-    Retries,
-    Subscription,
-    SubscriptionOptions,
-)
+from spile.adapters.dead_letters import DeadLetterQueue
+from spile.adapters.delivery import Backoff
 from spile.adapters.kafka import KafkaAdmin, KafkaSender, KafkaSource
+from spile.adapters.subscribing import Retries, Subscription, SubscriptionOptions
 
 pytestmark = pytest.mark.kafka
 

@@ -1,5 +1,6 @@
 """
 Adapters behind the contracts of `spile.spi`.
 
-`delivery` is the engine that every transport shares, `kafka` and `memory` are transports.
+From the ground up: `delivery` (records, headers, the seams to a transport), `dead_letters`,
+`publishing` and `subscribing`, `bus`, and the transports `kafka` and `memory`.
 """

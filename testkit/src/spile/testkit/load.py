@@ -24,8 +24,9 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from spile.adapters.delivery import CircuitBreaker, OutgoingEvent
+from spile.adapters.delivery import OutgoingEvent
 from spile.adapters.kafka import KafkaSettings, create_publisher, register_settings
+from spile.adapters.publishing import CircuitBreaker
 from spile.spi import CircuitOpenError, SpileError
 from spile.testkit.broker import BrokerSettings
 from spile.testkit.ledger import History, Outcome

@@ -1,30 +1,7 @@
-"""The engine of every transport: publishing, subscribing, breaker, retries, dead letters."""
+"""What every part of the adapters shares: records, headers, backoff, the seams to a transport."""
 
 from spile.adapters.delivery._backoff import (
     Backoff,
-)
-from spile.adapters.delivery._boundary import (
-    Retries,
-)
-from spile.adapters.delivery._breaker import (
-    BreakerState,
-    CircuitBreaker,
-)
-from spile.adapters.delivery._bus import (
-    BROADCAST_TOPIC,
-    GROUP_TOPIC,
-    EventBus,
-)
-from spile.adapters.delivery._bus_adapter import (
-    BusAdapter,
-)
-from spile.adapters.delivery._dead_letters import (
-    DLQ_SUFFIX,
-    DeadLetterQueue,
-)
-from spile.adapters.delivery._encoding import (
-    Encoded,
-    EventEncoder,
 )
 from spile.adapters.delivery._headers import (
     EventHeaders,
@@ -38,24 +15,12 @@ from spile.adapters.delivery._headers import (
 from spile.adapters.delivery._message import (
     ReceivedMessage,
 )
-from spile.adapters.delivery._observer import (
-    SilentObserver,
-    SubscriptionObserver,
-)
 from spile.adapters.delivery._ports import (
     RebalanceListener,
     RecordSender,
     RecordSource,
     Settled,
     SourceFactory,
-)
-from spile.adapters.delivery._publisher import (
-    EventPublisher,
-    RefusedKeeper,
-)
-from spile.adapters.delivery._reading import (
-    EventReader,
-    ReceivedEvent,
 )
 from spile.adapters.delivery._records import (
     OutgoingEvent,
@@ -65,45 +30,26 @@ from spile.adapters.delivery._records import (
     Record,
     WireHeaders,
 )
-from spile.adapters.delivery._subscription import (
-    Subscription,
-    SubscriptionOptions,
+from spile.adapters.delivery._tasks import (
+    Tasks,
 )
 
 __all__ = [
-    "BROADCAST_TOPIC",
-    "DLQ_SUFFIX",
-    "GROUP_TOPIC",
     "Backoff",
-    "BreakerState",
-    "BusAdapter",
-    "CircuitBreaker",
-    "DeadLetterQueue",
-    "Encoded",
-    "EventBus",
-    "EventEncoder",
     "EventHeaders",
-    "EventPublisher",
-    "EventReader",
     "OutgoingEvent",
     "OutgoingRecord",
     "Position",
     "RebalanceListener",
     "Receipt",
-    "ReceivedEvent",
     "ReceivedMessage",
     "Record",
     "RecordSender",
     "RecordSource",
-    "RefusedKeeper",
-    "Retries",
     "SemVer",
     "Settled",
-    "SilentObserver",
     "SourceFactory",
-    "Subscription",
-    "SubscriptionObserver",
-    "SubscriptionOptions",
+    "Tasks",
     "WireHeaders",
     "check_required",
     "decode_headers",

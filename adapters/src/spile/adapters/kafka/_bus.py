@@ -6,18 +6,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from typing_extensions import override
 
-from spile.adapters.delivery import (
-    BusAdapter,
-    EventBus,
-    OutgoingRecord,
-    RecordSource,
-    Retries,
-    SubscriptionObserver,
-    SubscriptionOptions,
-)
+from spile.adapters.bus import BusAdapter, EventBus
+from spile.adapters.delivery import OutgoingRecord, RecordSource
 from spile.adapters.kafka._sender import KafkaSender
 from spile.adapters.kafka._settings import KafkaSettings, redpanda_optimized_defaults
 from spile.adapters.kafka._source import KafkaSource
+from spile.adapters.subscribing import Retries, SubscriptionObserver, SubscriptionOptions
 from spile.spi import (
     ClosedError,
     MessageKey,

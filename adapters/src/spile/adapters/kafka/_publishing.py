@@ -5,14 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from spile.adapters.delivery import (
-    BreakerState,
-    CircuitBreaker,
-    DeadLetterQueue,
-    EventPublisher,
-)
+from spile.adapters.dead_letters import DeadLetterQueue
 from spile.adapters.kafka._sender import KafkaSender
 from spile.adapters.kafka._settings import KafkaSettings
+from spile.adapters.publishing import BreakerState, CircuitBreaker, EventPublisher
 from spile.topics import Catalogue, default_catalogue
 
 

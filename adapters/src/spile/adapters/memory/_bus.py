@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from spile.adapters.delivery import (
-    BusAdapter,
-    EventBus,
-    ReceivedMessage,
-    Retries,
-    SubscriptionObserver,
-    SubscriptionOptions,
-)
+from spile.adapters.bus import BusAdapter, EventBus
+from spile.adapters.delivery import ReceivedMessage
 from spile.adapters.memory._cluster import MemoryCluster
+from spile.adapters.subscribing import Retries, SubscriptionObserver, SubscriptionOptions
 from spile.spi import ProtocolEventBusInMemory
 from spile.topics import Catalogue, default_catalogue
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator
 
-from spile.adapters.delivery import EventPublisher
 from spile.adapters.kafka import KafkaAdmin, KafkaSettings, create_publisher
+from spile.adapters.publishing import EventPublisher
 from spile.services.command._catalogue import chosen_catalogue
 from spile.services.runtime import configure_logging
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import click
 
-from spile.adapters.delivery import BusAdapter
+from spile.adapters.bus import BusAdapter
 from spile.services.command._catalogue import chosen_catalogue
 from spile.services.persistence import persistence_worker
 from spile.services.runtime import (

@@ -14,8 +14,8 @@ from typing import Any
 
 from rich.markup import escape
 
-from spile.adapters.delivery import EventPublisher
 from spile.adapters.kafka import KafkaSettings, create_publisher
+from spile.adapters.publishing import EventPublisher
 from spile.services.demo._parts import (
     ApplyTopics,
     log_to,

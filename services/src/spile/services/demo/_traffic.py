@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from spile.adapters.delivery import EventPublisher, OutgoingEvent
+from spile.adapters.delivery import OutgoingEvent
+from spile.adapters.publishing import EventPublisher
 from spile.spi import SpileError
 from spile.testkit.scenarios import GeneratedEvent, MockEventGenerator
 

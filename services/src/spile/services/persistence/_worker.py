@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import AsyncGenerator
 
-from spile.adapters.delivery import DeadLetterQueue
+from spile.adapters.dead_letters import DeadLetterQueue
 from spile.services.persistence._decoding import Decoder
 from spile.services.persistence._metrics import WAL_BYTES
 from spile.services.persistence._schema import store_path

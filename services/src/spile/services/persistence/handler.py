@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from spile.adapters.delivery import DeadLetterQueue
+from spile.adapters.dead_letters import DeadLetterQueue
 from spile.services.persistence._decoding import Decoded, Decoder
 from spile.services.persistence._metrics import APPEND_SECONDS, ERRORS, EVENTS, ROWS
 from spile.services.persistence._values import Appended, EventStore

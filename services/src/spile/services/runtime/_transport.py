@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator
 
-from spile.adapters.delivery import SubscriptionOptions
 from spile.adapters.kafka import KafkaEventBusAdapter, KafkaSettings
+from spile.adapters.subscribing import SubscriptionOptions
 from spile.services.runtime._settings import WorkerSettings
 
 

@@ -9,14 +9,7 @@ from contextlib import asynccontextmanager
 from pydantic import BaseModel
 from typing_extensions import override
 
-from spile.adapters.delivery import (
-    Backoff,
-    CircuitBreaker,
-    EventPublisher,
-    OutgoingEvent,
-    Retries,
-    SubscriptionOptions,
-)
+from spile.adapters.delivery import Backoff, OutgoingEvent
 from spile.adapters.kafka import (
     KafkaAdmin,
     KafkaEventBus,
@@ -25,6 +18,8 @@ from spile.adapters.kafka import (
     RedpandaEventBusAdapter,
     create_publisher,
 )
+from spile.adapters.publishing import CircuitBreaker, EventPublisher
+from spile.adapters.subscribing import Retries, SubscriptionOptions
 from spile.spi import MessageKey, ProtocolEventBus
 from spile.testkit.broker import BrokerSettings, EmbeddedBroker, cluster_view
 from spile.testkit.conformance._bus_under_test import (

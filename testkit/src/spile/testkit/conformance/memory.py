@@ -8,18 +8,11 @@ from contextlib import asynccontextmanager
 from pydantic import BaseModel
 from typing_extensions import override
 
-from spile.adapters.delivery import (
-    Backoff,
-    BusAdapter,
-    CircuitBreaker,
-    EventBus,
-    EventPublisher,
-    OutgoingEvent,
-    OutgoingRecord,
-    Retries,
-    SubscriptionOptions,
-)
+from spile.adapters.bus import BusAdapter, EventBus
+from spile.adapters.delivery import Backoff, OutgoingEvent, OutgoingRecord
 from spile.adapters.memory import MemoryCluster, MemoryEventBus
+from spile.adapters.publishing import CircuitBreaker, EventPublisher
+from spile.adapters.subscribing import Retries, SubscriptionOptions
 from spile.spi import BrokerUnavailableError, MessageKey, ProtocolEventBus
 from spile.testkit.conformance._bus_under_test import BusUnderTest, Outgoing, RawHeaders
 from spile.topics import Catalogue, TopicName, TopicSpec

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 
 import structlog
 
+from spile.adapters.dead_letters._queue import DeadLetterQueue
 from spile.adapters.delivery._backoff import Backoff
-from spile.adapters.delivery._dead_letters import DeadLetterQueue
-from spile.adapters.delivery._holding import Committer, Holding
 from spile.adapters.delivery._message import ReceivedMessage
-from spile.adapters.delivery._observer import SubscriptionObserver
+from spile.adapters.subscribing._holding import Committer, Holding
+from spile.adapters.subscribing._observer import SubscriptionObserver
 from spile.spi import (
     ClosedError,
     MessageHandler,

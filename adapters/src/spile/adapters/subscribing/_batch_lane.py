@@ -10,9 +10,9 @@ from collections.abc import Collection, Mapping
 import structlog
 
 from spile.adapters.delivery._backoff import Backoff
-from spile.adapters.delivery._holding import Committer, Holding
-from spile.adapters.delivery._lanes import Chunk
-from spile.adapters.delivery._observer import SubscriptionObserver
+from spile.adapters.subscribing._holding import Committer, Holding
+from spile.adapters.subscribing._lanes import Chunk
+from spile.adapters.subscribing._observer import SubscriptionObserver
 from spile.spi import BatchHandler, PartitionKey, ProtocolRecord, RetriableError
 
 log = structlog.get_logger(__name__)

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 
-from spile.adapters.delivery._boundary import Retries
-from spile.adapters.delivery._dead_letters import DLQ_SUFFIX, DeadLetterQueue
+from spile.adapters.dead_letters._queue import DLQ_SUFFIX, DeadLetterQueue
 from spile.adapters.delivery._headers import encode_headers, plain_headers
-from spile.adapters.delivery._observer import SubscriptionObserver
 from spile.adapters.delivery._ports import RecordSender, RecordSource, SourceFactory
 from spile.adapters.delivery._records import OutgoingRecord, WireHeaders
-from spile.adapters.delivery._subscription import Subscription, SubscriptionOptions
+from spile.adapters.subscribing._boundary import Retries
+from spile.adapters.subscribing._observer import SubscriptionObserver
+from spile.adapters.subscribing._subscription import Subscription, SubscriptionOptions
 from spile.spi import (
     BatchHandler,
     ClosedError,

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import structlog
 
+from spile.adapters.dead_letters._facts import replay_run
 from spile.adapters.delivery._backoff import Backoff
-from spile.adapters.delivery._dead_letter_headers import replay_run
 from spile.adapters.delivery._message import ReceivedMessage
 from spile.adapters.delivery._ports import RecordSource
 from spile.spi import ClosedError, PartitionKey, ProtocolEventMessage, ProtocolRecord

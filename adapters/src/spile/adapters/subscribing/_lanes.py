@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from spile.adapters.delivery._boundary import MessageBoundary
-from spile.adapters.delivery._holding import Holding
-from spile.adapters.delivery._observer import SubscriptionObserver
 from spile.adapters.delivery._tasks import Tasks
+from spile.adapters.subscribing._boundary import MessageBoundary
+from spile.adapters.subscribing._holding import Holding
+from spile.adapters.subscribing._observer import SubscriptionObserver
 from spile.spi import PartitionKey, ProtocolRecord
 
 Chunk = Sequence[ProtocolRecord]

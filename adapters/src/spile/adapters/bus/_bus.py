@@ -9,11 +9,11 @@ from typing import Self
 
 import msgspec
 
-from spile.adapters.delivery._boundary import Retries
-from spile.adapters.delivery._bus_adapter import BusAdapter
+from spile.adapters.bus._adapter import BusAdapter
 from spile.adapters.delivery._headers import utc_text
 from spile.adapters.delivery._records import OutgoingRecord
-from spile.adapters.delivery._subscription import Subscription
+from spile.adapters.subscribing._boundary import Retries
+from spile.adapters.subscribing._subscription import Subscription
 from spile.spi import (
     BatchHandler,
     ContextValue,

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from spile.adapters.delivery._backoff import Backoff
-from spile.adapters.delivery._dead_letter_headers import (
+from spile.adapters.dead_letters._facts import (
     Burial,
     Origin,
     added_headers,
@@ -16,11 +15,12 @@ from spile.adapters.delivery._dead_letter_headers import (
     origin_of,
     replay_count,
 )
+from spile.adapters.dead_letters._replay import DeadLetterReader
+from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.delivery._headers import encode_headers
 from spile.adapters.delivery._message import ReceivedMessage
 from spile.adapters.delivery._ports import RecordSender, SourceFactory
 from spile.adapters.delivery._records import OutgoingRecord, Record
-from spile.adapters.delivery._replay import DeadLetterReader
 from spile.spi import (
     ConfigurationError,
     InvalidTopicError,

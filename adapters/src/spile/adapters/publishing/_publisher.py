@@ -12,13 +12,13 @@ from typing import Any, Protocol, Self
 import structlog
 from typing_extensions import override
 
-from spile.adapters.delivery._breaker import BreakerState, CircuitBreaker
-from spile.adapters.delivery._encoding import Encoded, EventEncoder
-from spile.adapters.delivery._gathering import Gatherer
 from spile.adapters.delivery._headers import utc_text
-from spile.adapters.delivery._metrics import PUBLISHERS, bump
 from spile.adapters.delivery._ports import RecordSender
 from spile.adapters.delivery._records import OutgoingEvent, OutgoingRecord
+from spile.adapters.publishing._breaker import BreakerState, CircuitBreaker
+from spile.adapters.publishing._encoding import Encoded, EventEncoder
+from spile.adapters.publishing._gathering import Gatherer
+from spile.adapters.publishing._metrics import PUBLISHERS, bump
 from spile.spi import (
     ClosedError,
     ContextValue,

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from spile.adapters.dead_letters._queue import DeadLetterQueue
 from spile.adapters.delivery._backoff import Backoff
-from spile.adapters.delivery._batch_lane import BatchLane
-from spile.adapters.delivery._boundary import MessageBoundary, Retries
-from spile.adapters.delivery._dead_letters import DeadLetterQueue
-from spile.adapters.delivery._holding import Committer, Holding
-from spile.adapters.delivery._lanes import Lanes, MessageLanes
-from spile.adapters.delivery._observer import SilentObserver, SubscriptionObserver
 from spile.adapters.delivery._ports import RecordSource
 from spile.adapters.delivery._tasks import Tasks
+from spile.adapters.subscribing._batch_lane import BatchLane
+from spile.adapters.subscribing._boundary import MessageBoundary, Retries
+from spile.adapters.subscribing._holding import Committer, Holding
+from spile.adapters.subscribing._lanes import Lanes, MessageLanes
+from spile.adapters.subscribing._observer import SilentObserver, SubscriptionObserver
 from spile.spi import (
     BatchHandler,
     HandlerStalledError,

@@ -1,0 +1,23 @@
+"""From an event to its record: validation, breaker, concurrent publishes gathered, metrics."""
+
+from spile.adapters.publishing._breaker import (
+    BreakerState,
+    CircuitBreaker,
+)
+from spile.adapters.publishing._encoding import (
+    Encoded,
+    EventEncoder,
+)
+from spile.adapters.publishing._publisher import (
+    EventPublisher,
+    RefusedKeeper,
+)
+
+__all__ = [
+    "BreakerState",
+    "CircuitBreaker",
+    "Encoded",
+    "EventEncoder",
+    "EventPublisher",
+    "RefusedKeeper",
+]

@@ -1,0 +1,27 @@
+"""From records to handlers: lanes, commits after handling, retries, reading of events."""
+
+from spile.adapters.subscribing._boundary import (
+    Retries,
+)
+from spile.adapters.subscribing._observer import (
+    SilentObserver,
+    SubscriptionObserver,
+)
+from spile.adapters.subscribing._reading import (
+    EventReader,
+    ReceivedEvent,
+)
+from spile.adapters.subscribing._subscription import (
+    Subscription,
+    SubscriptionOptions,
+)
+
+__all__ = [
+    "EventReader",
+    "ReceivedEvent",
+    "Retries",
+    "SilentObserver",
+    "Subscription",
+    "SubscriptionObserver",
+    "SubscriptionOptions",
+]
