@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar, cast
 
 import msgspec
+from msgspec.inspect import type_info
 from pydantic import BaseModel
 
 from spile.spi import InvalidEventError
@@ -101,6 +102,7 @@ class ModelCodec:
         self._decoder = None if struct is None else msgspec.json.Decoder(struct)
         self.struct = struct
         self.fast = struct is not None
+        self.holds_times = struct is not None and "DateTimeType" in repr(type_info(struct))
 
     def write(self, payload: BaseModel | Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any]]:
         """Validate a mapping or an instance, and write it with its defaults."""
@@ -110,8 +112,7 @@ class ModelCodec:
             raw = encode(payload.__dict__) if self.fast else _dump(payload)
         else:
             raw = encode(payload)
-        # At the ends of the calendar an offset leads out of it, which msgspec does not mind.
-        if self._decoder is not None and b'"0001-' not in raw and b'"9999-' not in raw:
+        if self._decoder is not None and not self.may_overflow(raw):
             try:
                 value = self._decoder.decode(raw)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -121,6 +122,14 @@ class ModelCodec:
         model = self._model.model_validate_json(raw, strict=True)
         return _dump(model), model.__dict__
 
+    def may_overflow(self, raw: bytes) -> bool:
+        """
+        Say whether a time may lie at an end of the calendar.
+
+        There an offset leads out of it, which pydantic minds and msgspec does not.
+        """
+        return self.holds_times and (b'"0001-' in raw or b'"9999-' in raw)
+
     def read(self, data: bytes | msgspec.Raw | Mapping[str, Any]) -> Any:
         """Read an instance of the model."""
         return self._model.model_validate_json(_as_json(data), strict=True)
@@ -128,7 +137,7 @@ class ModelCodec:
     def view(self, data: msgspec.Raw) -> Any:
         """Read a struct with the fields of the model; the model itself without a fast path."""
         raw = bytes(data)
-        if self._decoder is not None and b'"0001-' not in raw and b'"9999-' not in raw:
+        if self._decoder is not None and not self.may_overflow(raw):
             try:
                 return self._decoder.decode(raw)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -227,7 +236,7 @@ class EventCodec:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             parsed = self._model.parse(bytes(data))
             return self._decoder.decode(encode(parsed.model_dump(mode="json")))
-        if is_deeper(memoryview(data).tobytes(), MAX_JSON_DEPTH):
+        if is_at_end_of_time(struct) or is_deeper(memoryview(data).tobytes(), MAX_JSON_DEPTH):
             self._model.parse(bytes(data))
         return struct
 
@@ -244,6 +253,13 @@ class EventCodec:
         return _trusted(self._model, given, self._unset)
 
 
+def is_at_end_of_time(event: Any) -> bool:
+    """Say whether an event's time lies where an offset leads out of the calendar."""
+    return not _FIRST_YEAR < event.timestamp.year < _LAST_YEAR
+
+
+_FIRST_YEAR: Final = 1
+_LAST_YEAR: Final = 9999
 _NO_METADATA: Final = dict.fromkeys(EventMetadata.model_fields)
 _NO_METRICS: Final = dict.fromkeys(PerformanceMetrics.model_fields)
 _set: Final = object.__setattr__

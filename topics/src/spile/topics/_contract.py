@@ -12,7 +12,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from spile.spi import InvalidEventError, MessageTooLargeError, UndecodableError
-from spile.topics._codec import codec_of, utc_text
+from spile.topics._codec import ModelCodec, codec_of, is_at_end_of_time, utc_text
 from spile.topics._envelope import envelope_decoder, is_event_type
 from spile.topics._json import is_deeper
 from spile.topics._limits import MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES, MAX_RECORD_BYTES
@@ -80,6 +80,7 @@ class EventContract:
     __slots__ = (
         "_codec",
         "_is_event",
+        "_may_overflow",
         "_whole",
         "event_type",
         "has_fast_path",
@@ -112,6 +113,10 @@ class EventContract:
         self.has_fast_path = self._codec.fast
         struct = self._codec.struct
         self._whole = None if struct is None else envelope_decoder(struct)
+        may_overflow: Callable[[bytes], bool] | None = None
+        if isinstance(self._codec, ModelCodec) and self._codec.holds_times:
+            may_overflow = self._codec.may_overflow
+        self._may_overflow = may_overflow
 
     def __repr__(self) -> str:
         name = self.model.__name__ if self.model is not None else None
@@ -225,15 +230,16 @@ class EventContract:
             decoder is None
             or len(value) > MAX_RECORD_BYTES
             or value.count(b"{") + value.count(b"[") > MAX_JSON_DEPTH
-            or b'"0001-' in value
-            or b'"9999-' in value
+            or (self._may_overflow is not None and self._may_overflow(value))
         ):
             return None
         try:
             read = decoder.decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        return read if read.event_type == self.event_type else None
+        if read.event_type != self.event_type:
+            return None
+        return None if self._is_event and is_at_end_of_time(read.payload) else read
 
     def _read(self, read: Callable[[Any], Any], payload_json: Any) -> Any:
         try:

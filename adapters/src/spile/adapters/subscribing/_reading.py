@@ -6,13 +6,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from spile.spi import ProtocolRecord, SpileError, UndecodableError
 from spile.topics import Catalogue, Envelope, EventContract, TopicName, decode_envelope
 
 _JSON = b"application/json"
+_JSON_HEADER = ("content_type", _JSON)
+_PLAIN = 7
 
 
-class ReceivedEvent:
+class ReceivedEvent(msgspec.Struct, frozen=True, gc=False):
     """
     One event as a worker reads it; validated.
 
@@ -20,17 +24,13 @@ class ReceivedEvent:
         facts: What has the attributes of `Envelope`: ids, type, time, service, metadata.
         data: The payload as the lightest validated object; see `EventContract.view`.
         record: Where it stood, byte for byte.
+        contract: What it was checked against.
     """
 
-    __slots__ = ("_contract", "data", "facts", "record")
-
-    def __init__(
-        self, facts: Any, data: Any, record: ProtocolRecord, contract: EventContract
-    ) -> None:
-        self.facts = facts
-        self.data = data
-        self.record = record
-        self._contract = contract
+    facts: Any
+    data: Any
+    record: Any
+    contract: Any
 
     @property
     def event_id(self) -> UUID:
@@ -60,7 +60,7 @@ class ReceivedEvent:
     @property
     def payload(self) -> Any:
         """The payload as an instance of its model, made at each look."""
-        return self._contract.decode(self.envelope.payload)
+        return self.contract.decode(self.envelope.payload)
 
 
 class EventReader:
@@ -87,14 +87,19 @@ class EventReader:
         value = record.value
         if value is None:
             raise UndecodableError("the record is a tombstone, it has no value")
-        headers = dict(record.headers)
-        if headers.get("content_type", _JSON) != _JSON:
-            raise UndecodableError(
-                f"content type {headers['content_type'][:60]!r} is not readable here; "
-                f"{_JSON.decode()} is",
-                field="content_type",
-            )
-        contract = self._by_header.get((record.topic, headers.get("event_type")))
+        wire = record.headers
+        if len(wire) == _PLAIN and wire[0] == _JSON_HEADER and wire[5][0] == "event_type":
+            event_type: bytes | None = wire[5][1]  # as our publisher writes them, without extras
+        else:
+            headers = dict(wire)
+            event_type = headers.get("event_type")
+            if headers.get("content_type", _JSON) != _JSON:
+                raise UndecodableError(
+                    f"content type {headers['content_type'][:60]!r} is not readable here; "
+                    f"{_JSON.decode()} is",
+                    field="content_type",
+                )
+        contract = self._by_header.get((record.topic, event_type))
         if contract is not None and (whole := contract.read_record(value)) is not None:
             return ReceivedEvent(whole, whole.payload, record, contract)
         envelope = decode_envelope(value)
