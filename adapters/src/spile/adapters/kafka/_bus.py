@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from typing_extensions import override
 
@@ -40,6 +41,8 @@ class KafkaEventBusAdapter(BusAdapter, ProtocolKafkaAdapter):
         ConfigurationError: A setting is missing, unknown or contradictory.
     """
 
+    _tuned: Mapping[str, str | int | float | bool] = MappingProxyType({})
+
     def __init__(
         self,
         settings: KafkaSettings | None = None,
@@ -53,7 +56,7 @@ class KafkaEventBusAdapter(BusAdapter, ProtocolKafkaAdapter):
         observe: Callable[[str], SubscriptionObserver] | None = None,
     ) -> None:
         self._config = settings
-        self._kafka_config = settings or KafkaSettings.load()
+        self._kafka_config = _tuned(settings or KafkaSettings.load(), self._tuned)
         super().__init__(
             KafkaSender(self._kafka_config),
             self._make_source,
@@ -96,35 +99,7 @@ class RedpandaEventBusAdapter(KafkaEventBusAdapter, ProtocolRedpandaAdapter):
     Takes the same arguments. The tuned values are unverified: see `redpanda_optimized_defaults`.
     """
 
-    @override
-    def __init__(
-        self,
-        settings: KafkaSettings | None = None,
-        catalogue: Catalogue | None = None,
-        *,
-        group: str = "default",
-        service: str | None = None,
-        groups: Collection[str] = (),
-        retries: Retries | None = None,
-        options: SubscriptionOptions | None = None,
-        observe: Callable[[str], SubscriptionObserver] | None = None,
-    ) -> None:
-        given = settings or KafkaSettings.load()
-        tuned = {
-            name: value
-            for name, value in redpanda_optimized_defaults.items()
-            if name not in given.model_fields_set
-        }
-        super().__init__(
-            given.model_copy(update=tuned),
-            catalogue,
-            group=group,
-            service=service,
-            groups=groups,
-            retries=retries,
-            options=options,
-            observe=observe,
-        )
+    _tuned = redpanda_optimized_defaults
 
     @property
     @override
@@ -202,3 +177,13 @@ class KafkaClient(ProtocolKafkaClient):
     def bootstrap_servers(self) -> list[str]:
         """Return the configured addresses."""
         return [server.strip() for server in self._settings.bootstrap_servers.split(",")]
+
+
+def _tuned(
+    settings: KafkaSettings, defaults: Mapping[str, str | int | float | bool]
+) -> KafkaSettings:
+    """Return the settings with other defaults; what was set explicitly stays."""
+    changes = {
+        name: value for name, value in defaults.items() if name not in settings.model_fields_set
+    }
+    return settings.model_copy(update=changes) if changes else settings
