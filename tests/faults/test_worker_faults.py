@@ -76,15 +76,28 @@ async def test_zombie_worker_writes_nothing(make_rig):
 
 
 async def stop_past_session(rig, worker):
-    """SIGSTOP until others have taken over and stored on; say whether they did."""
-    before = rig.stored()
-    await rig.stores(before + 50)
-    worker.send(signal.SIGSTOP)
-    before = rig.offsets()
-    await asyncio.sleep(rig.settings.session_timeout_ms / 1000 + 0.3)
-    await rig.until(
-        lambda: all(offset > before.get(place, 0) for place, offset in rig.offsets().items())
-    )
+    """
+    SIGSTOP until others have taken over and stored on; say whether they did.
+
+    A worker that happens to be stopped inside a transaction keeps the lock of the store, so nobody
+    can store on: it is let go for a moment and stopped anew.
+    """
+    await rig.stores(rig.stored() + 50)
+    for _ in range(10):
+        worker.send(signal.SIGSTOP)
+        before = rig.offsets()
+        await asyncio.sleep(rig.settings.session_timeout_ms / 1000 + 0.3)
+        try:
+            await rig.until(
+                lambda before=before: all(
+                    offset > before.get(place, 0) for place, offset in rig.offsets().items()
+                ),
+                limit_s=8,
+            )
+            break
+        except TimeoutError:
+            worker.send(signal.SIGCONT)
+            await asyncio.sleep(0.05)
     worker.send(signal.SIGCONT)
     await rig.stores(rig.stored() + 200)
     return worker.running

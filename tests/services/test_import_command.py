@@ -130,6 +130,7 @@ def test_import_command_shows_progress_on_a_terminal(run, monkeypatch):
 
     terminal = Terminal()
     monkeypatch.setattr(command.sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm-256color")
     with command._progress([recorded_session()]) as on_bytes:
         on_bytes(recorded_session(), recorded_session().stat().st_size)
     assert "session.jsonl" in terminal.getvalue()

@@ -1,7 +1,9 @@
 """What the README tells newcomers to type works as it stands."""
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,19 +38,27 @@ def test_an_event_of_ones_own_takes_the_steps_of_the_readme(orders):
         if not name.startswith("SPILE_") or name == "SPILE_CACHE_DIR"
     }
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", steps],
-        cwd=orders,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "confirmed by all in-sync replicas: True" in done.stdout
-    assert "ORDER_PLACED" in done.stdout
-    assert "o-1" in done.stdout or "shop.orders.order-placed.v1" in done.stdout
+    with (orders / "output").open("w+") as output:
+        shell = subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", steps],
+            cwd=orders,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = shell.wait(timeout=100)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+            down = [Path(sys.executable).parent / "spile", "down"]
+            subprocess.run(down, cwd=orders, env=environment, check=False, capture_output=True)
+        output.seek(0)
+        said = output.read()
+    assert code == 0, said
+    assert "confirmed by all in-sync replicas: True" in said
+    assert re.search(r"^\S+Z  ORDER_PLACED +shop  \S+$", said, re.MULTILINE), said
 
 
 async def test_a_wrong_event_is_refused_as_the_readme_says(orders, monkeypatch):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, cast, get_args
 
 import click
@@ -16,6 +17,7 @@ from spile.services.persistence import (
     GroupColumn,
     SqliteEventStore,
     StoredEvent,
+    is_made,
     store_path,
 )
 from spile.services.runtime import store_location
@@ -137,6 +139,8 @@ class _Shown:
 
 
 async def _tail(which: EventFilter, limit: int, show: _Shown, *, follow: bool) -> None:
+    if follow:
+        await _appears(store_path(store_location()))
     async with _store() as store:
         last = await store.last_seq()
         if limit:
@@ -150,6 +154,16 @@ async def _tail(which: EventFilter, limit: int, show: _Shown, *, follow: bool) -
                 last = new[-1].seq
             else:
                 await asyncio.sleep(_FOLLOW_S)
+
+
+async def _appears(path: Path) -> None:
+    """Wait for a store that a worker is about to make, so that the two may start side by side."""
+    told = False
+    while not await asyncio.to_thread(is_made, path):
+        if not told:
+            click.echo(f"waiting for {path}: `spile run persistence` makes it", err=True)
+            told = True
+        await asyncio.sleep(_FOLLOW_S)
 
 
 def _store() -> SqliteEventStore:

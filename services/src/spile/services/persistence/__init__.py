@@ -1,7 +1,7 @@
 """The persistence worker: every event of an environment in one store, once."""
 
 from spile.services.persistence._decoding import Decoder
-from spile.services.persistence._schema import store_path
+from spile.services.persistence._schema import is_made, store_path
 from spile.services.persistence._values import (
     Appended,
     EventFilter,
@@ -36,6 +36,7 @@ __all__ = [
     "StoredEvent",
     "TooMuchPoisonError",
     "event_topics",
+    "is_made",
     "persistence_worker",
     "store_path",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
@@ -91,6 +92,21 @@ def store_path(location: str) -> Path:
             setting="SPILE_STORE",
         )
     return Path(unquote(url.path[1:]))
+
+
+def is_made(path: Path) -> bool:
+    """Say whether a store is there with its tables; a worker that starts makes them in one go."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return False
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        ) as database:
+            return bool(database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+    except sqlite3.OperationalError:
+        return False  # locked while it is being made
+    except sqlite3.DatabaseError:
+        return True  # no database at all: opening it says so
 
 
 def open_database(path: Path, *, read_only: bool) -> sqlite3.Connection:
