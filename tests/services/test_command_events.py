@@ -1,6 +1,8 @@
 """`spile events` and `spile store`."""
 
+import asyncio
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -10,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from spile.services.command import command
+from spile.services.persistence import SqliteEventStore
 
 
 @pytest.fixture
@@ -150,3 +153,27 @@ def test_reset_of_an_unknown_topic_fails(spile):
 
     assert done.returncode == 1
     assert "no offsets of dev.nothing" in done.stderr
+
+
+async def test_tail_waits_for_the_store_that_it_follows(tmp_path, make_run, make_row):
+    """A tail that is started before the worker says so, and shows the first event that comes."""
+    path = tmp_path / "later.db"
+    tail = subprocess.Popen(  # noqa: ASYNC220 - it runs beside the test
+        [sys.executable, "-m", "spile.services.command", "events", "tail", "--count", "1"],
+        env={**os.environ, "SPILE_STORE": str(path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert "waiting for" in await asyncio.to_thread(tail.stderr.readline)
+        async with SqliteEventStore(path) as store:
+            await store.append([make_run(0, 1, rows=[make_row(0, event_type="PRE_TOOL_USE")])])
+            said, _ = await asyncio.to_thread(tail.communicate, None, 30)
+    finally:
+        tail.kill()
+        tail.wait()
+        tail.stdout.close()
+        tail.stderr.close()
+    assert tail.returncode == 0
+    assert "PRE_TOOL_USE" in said
