@@ -23,6 +23,7 @@ from spile.spi import (
     ProtocolBatchPublisher,
     ProtocolEventPublisher,
     RejectedError,
+    UnauthorisedError,
     UnknownTopicError,
 )
 from spile.topics import TopicSpec, default_catalogue
@@ -380,3 +381,31 @@ async def test_one_missing_topic_does_not_take_others_along(cluster, catalogue):
     )
     assert results[0] is results[2] is True
     assert isinstance(results[1], UnknownTopicError)
+
+
+async def test_a_refusal_between_does_not_let_later_publishes_overtake(cluster, catalogue):
+    """Turns of the loop that share a key keep their order, whatever is refused in one of them."""
+    wider = catalogue.with_topics(
+        TopicSpec(name="shop.orders.not-made.v1", owner="shop", models={"NOT_MADE": None})
+    )
+    publisher = EventPublisher(cluster.sender(), wider, environment="dev", service="shop")
+    session = uuid4()
+    events = [tool_use(session_id=session) for _ in range(6)]
+    calls = [asyncio.ensure_future(publisher.publish("PRE_TOOL_USE", e)) for e in events[:3]]
+    missing = asyncio.ensure_future(publisher.publish("NOT_MADE", {}))
+    await asyncio.sleep(0)
+    calls += [asyncio.ensure_future(publisher.publish("PRE_TOOL_USE", e)) for e in events[3:]]
+    assert await asyncio.gather(*calls) == [True] * 6
+    with pytest.raises(UnknownTopicError):
+        await missing
+    ids = [UUID(dict(r.headers)["message_id"].decode()) for r in cluster.history]
+    assert ids == [event.event_id for event in events]
+
+
+async def test_refused_credentials_are_no_dead_letter(publisher, cluster):
+    """Only what was refused itself goes to the queue; the credentials are no property of it."""
+    failing(cluster, UnauthorisedError("who are you"))
+    assert await publisher.publish("PRE_TOOL_USE", tool_use()) is False
+    metrics = await publisher.get_metrics()
+    assert metrics["events_sent_to_dlq"] == 0
+    assert metrics["circuit_breaker_status"] == "closed"

@@ -152,10 +152,10 @@ async def test_a_refused_record_fails_alone_and_poisons_nothing(sender, settings
 
 
 async def test_what_no_topic_takes_never_reaches_the_client(sender, topic):
-    """Over 2,200,000 bytes is refused before sending."""
+    """Over 1,600,000 bytes is refused before sending; a dead letter queue takes 2,200,000."""
     with pytest.raises(MessageTooLargeError) as caught:
-        await sender.send([OutgoingRecord(topic, b"k", bytes(2_200_001), [])])
-    assert caught.value.limit_bytes == 2_200_000
+        await sender.send([OutgoingRecord(topic, b"k", bytes(1_600_001), [])])
+    assert caught.value.limit_bytes == 1_600_000
     assert sender.generation <= 1
 
 
@@ -191,9 +191,14 @@ async def test_closing_flushes(settings, topic):
     assert sum(map(len, (await log_of(settings, topic)).values())) == 200
 
 
-async def test_an_aged_producer_is_replaced_without_loss(sender, settings, topic, monkeypatch):
-    """PITFALLS P20: a producer is recycled before its sequence numbers wrap."""
-    monkeypatch.setattr(pump, "_RECYCLE_AFTER_S", 0.05)
+@pytest.mark.parametrize(
+    ("limit", "value"), [("_RECYCLE_AFTER_S", 0.05), ("_RECYCLE_AFTER_RECORDS", 7)]
+)
+async def test_an_aged_producer_is_replaced_without_loss(
+    sender, settings, topic, monkeypatch, limit, value
+):
+    """P20: a producer is recycled by age and by count, before its sequence numbers wrap."""
+    monkeypatch.setattr(pump, limit, value)
     for number in range(20):
         receipt = await sender.send([OutgoingRecord(topic, b"k", b"%d" % number, [])])
         assert not receipt.failures
@@ -282,3 +287,43 @@ async def test_one_refused_record_still_poisons_a_bare_producer(settings, topic)
                 await producer.send_and_wait(topic, b"innocent", partition=0)
     finally:
         await producer.stop()
+
+
+async def test_a_record_that_is_refused_takes_nobody_along_when_somebody_listens(
+    sender, settings, topic
+):
+    """With `settled` an unknown topic and a giant fail alone, and the rest keeps its order."""
+    heard = {}
+
+    def settled(indexes, error):
+        heard.update(dict.fromkeys(indexes, error))
+
+    records = [
+        OutgoingRecord(topic, b"k", b"0", []),
+        OutgoingRecord("dev.no.such.topic.v1", b"k", b"1", []),
+        OutgoingRecord(topic, b"k", bytes(1_700_000), []),
+        OutgoingRecord(topic, b"k", b"3", []),
+    ]
+    first = asyncio.ensure_future(sender.send(records, settled=settled))
+    await asyncio.sleep(0)
+    await sender.send([OutgoingRecord(topic, b"k", b"4", [])])
+    await first
+    assert heard[0] is heard[3] is None
+    assert isinstance(heard[1], UnknownTopicError)
+    assert isinstance(heard[2], MessageTooLargeError)
+    log = await log_of(settings, topic)
+    assert [r.value for records in log.values() for r in records] == [b"0", b"3", b"4"]
+
+
+async def test_a_client_that_cancels_itself_is_replaced(sender, topic, monkeypatch):
+    """A cancellation that nobody asked for is an error of the client, not the end of the pump."""
+    await sender.send([OutgoingRecord(topic, b"k", b"v", [])])
+    client = sender._pool.current
+
+    async def gives_up(*_args, **_named):
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(client._producer, "send_batch", gives_up)
+    receipt = await sender.send([OutgoingRecord(topic, b"k", b"v", [])])
+    assert not receipt.failures
+    assert sender.generation == 2

@@ -4,6 +4,7 @@ from spile.adapters.delivery._backoff import (
     Backoff,
 )
 from spile.adapters.delivery._headers import (
+    REQUIRED_HEADERS,
     EventHeaders,
     SemVer,
     check_required,
@@ -35,6 +36,7 @@ from spile.adapters.delivery._tasks import (
 )
 
 __all__ = [
+    "REQUIRED_HEADERS",
     "Backoff",
     "EventHeaders",
     "OutgoingEvent",

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 from spile.adapters.delivery._records import WireHeaders
 from spile.spi import Priority, ProtocolEventBusHeaders, UndecodableError
 
-REQUIRED = (
+REQUIRED_HEADERS = (
     "content_type",
     "correlation_id",
     "message_id",
@@ -225,7 +225,7 @@ def check_required(headers: ProtocolEventBusHeaders) -> None:
     Raises:
         UndecodableError: Names the first that is missing or malformed.
     """
-    for name in REQUIRED:
+    for name in REQUIRED_HEADERS:
         getattr(headers, name)
 
 

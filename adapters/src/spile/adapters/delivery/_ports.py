@@ -24,13 +24,16 @@ class RecordSender(Protocol):
         Args:
             records: What to write.
             settled: Told of records as soon as their fate is known, before this returns, so that
-                one slow partition does not hold up the news of the others.
+                one slow partition does not hold up the news of the others. With it a record that
+                is refused before sending takes nobody along: it is told its error, the others are
+                sent.
 
         The deadline (30 s by default) bounds all attempts. Cancelling takes back what was not yet
         handed to the client; the rest may or may not be written.
 
         Raises:
-            UnknownTopicError: There is no such topic; nothing was sent.
+            UnknownTopicError: There is no such topic; nothing was sent. Not with `settled`.
+            MessageTooLargeError: A record is too large; nothing was sent. Not with `settled`.
             ClosedError: The sender is closed; nothing was sent.
         """
         ...

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 
+from prometheus_client import Counter
 from typing_extensions import override
 
 from spile.adapters.bus import BusAdapter, EventBus
@@ -21,6 +23,12 @@ from spile.spi import (
     ProtocolRedpandaAdapter,
 )
 from spile.topics import Catalogue
+
+_UNREADABLE = Counter(
+    "spile_unreadable_records",
+    "Records that were passed over because their bytes are damaged",
+    ["group", "topic"],
+)
 
 
 class KafkaEventBusAdapter(BusAdapter, ProtocolKafkaAdapter):
@@ -66,7 +74,7 @@ class KafkaEventBusAdapter(BusAdapter, ProtocolKafkaAdapter):
             catalogue=catalogue,
             groups=groups,
             retries=retries,
-            options=options,
+            options=_options(options, self._kafka_config),
             observe=observe,
         )
 
@@ -89,7 +97,12 @@ class KafkaEventBusAdapter(BusAdapter, ProtocolKafkaAdapter):
         return self._kafka_config
 
     def _make_source(self, topics: Sequence[str], group_id: str) -> RecordSource:
-        return KafkaSource(self._kafka_config, topics, group_id)
+        return KafkaSource(
+            self._kafka_config,
+            topics,
+            group_id,
+            on_quarantine=lambda place, _offset: _UNREADABLE.labels(group_id, place[0]).inc(),
+        )
 
 
 class RedpandaEventBusAdapter(KafkaEventBusAdapter, ProtocolRedpandaAdapter):
@@ -177,6 +190,13 @@ class KafkaClient(ProtocolKafkaClient):
     def bootstrap_servers(self) -> list[str]:
         """Return the configured addresses."""
         return [server.strip() for server in self._settings.bootstrap_servers.split(",")]
+
+
+def _options(options: SubscriptionOptions | None, settings: KafkaSettings) -> SubscriptionOptions:
+    """Return the options with a drain limit of at most half the rebalance timeout."""
+    given = options or SubscriptionOptions()
+    half_s = settings.rebalance_timeout_ms / 2000
+    return dataclasses.replace(given, drain_limit_s=min(given.drain_limit_s, half_s))
 
 
 def _tuned(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spile.adapters.kafka._producer_client import partition_hash
+from spile.topics import MAX_RECORD_BYTES
 
 _MEMORY = 50_000
 
@@ -16,13 +17,15 @@ class Partitioner:
 
     Attributes:
         count: Number of partitions.
+        max_value_bytes: Largest value that may be sent to the topic, 1,600,000 by default.
         check_at: Monotonic time at which the owner looks at the count again.
     """
 
-    __slots__ = ("_memory", "_next", "check_at", "count")
+    __slots__ = ("_memory", "_next", "check_at", "count", "max_value_bytes")
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, max_value_bytes: int = MAX_RECORD_BYTES) -> None:
         self.count = count
+        self.max_value_bytes = max_value_bytes
         self._memory: dict[bytes, int] = {}
         self._next = 0
         self.check_at = 0.0

@@ -22,8 +22,8 @@ from aiokafka.partitioner import murmur2
 from typing_extensions import override
 
 from spile.adapters.delivery._records import OutgoingRecord
-from spile.adapters.kafka._client import Connection, pin_log_levels, refusal
-from spile.adapters.kafka._errors import translate
+from spile.adapters.kafka._client import Connection, deadline, pin_log_levels, refusal
+from spile.adapters.kafka._errors import translate, translated
 from spile.spi import BrokerUnavailableError, SpileError
 
 _POISON = (
@@ -167,11 +167,8 @@ class ProducerClient:
         known = self._producer.client.cluster.partitions_for_topic(topic)
         if known:
             return len(known)
-        try:
-            async with asyncio.timeout(deadline_s):
-                cluster = await self._producer.client.fetch_all_metadata()
-        except (KafkaError, OSError, TimeoutError) as exc:
-            raise translate(exc, doing="reading the topics of the cluster") from exc
+        async with deadline(deadline_s, "reading the topics of the cluster"):
+            cluster = await self._producer.client.fetch_all_metadata()
         partitions = cluster.partitions_for_topic(topic)
         return len(partitions) if partitions else None
 
@@ -195,13 +192,13 @@ class ProducerClient:
             SpileError: Refused or failed, see `translate`.
         """
         try:
-            future = await self._producer.send_batch(batch.close(), topic, partition=partition)
-            metadata = await future
-        except (KafkaError, OSError, AssertionError) as exc:
-            error = translate(exc, doing=f"sending to {topic}[{partition}]")
-            if is_poisoned(exc):
+            with translated(f"sending to {topic}[{partition}]"):
+                future = await self._producer.send_batch(batch.close(), topic, partition=partition)
+                metadata = await future
+        except SpileError as exc:
+            if is_poisoned(exc.__cause__):
                 self.dead.set()
-            raise error from exc
+            raise
         return int(metadata.offset)
 
     async def close(self, *, deadline_s: float) -> None:
@@ -243,6 +240,6 @@ async def _bounded(step: Callable[[], Awaitable[object]], limit_s: float) -> Non
         pass
 
 
-def is_poisoned(error: BaseException) -> bool:
-    """Say whether a producer that raised this must be replaced."""
-    return isinstance(error, (*_POISON, AssertionError))
+def is_poisoned(error: BaseException | None) -> bool:
+    """Say whether a producer that raised this, or cancelled itself, must be replaced."""
+    return isinstance(error, (*_POISON, AssertionError, asyncio.CancelledError))

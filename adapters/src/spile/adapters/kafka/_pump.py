@@ -28,6 +28,7 @@ from spile.spi import (
 _PER_RECORD = (RejectedError, MessageTooLargeError)
 """Refusals that are about one record, not about the topic or the credentials."""
 
+_RECYCLE_AFTER_RECORDS = 1_000_000_000
 _RECYCLE_AFTER_S = 24 * 3600.0
 """Age at which a producer is replaced: after 2**31 records its sequence numbers wrap wrongly."""
 
@@ -109,6 +110,7 @@ class ClientPool:
         self._client: ProducerClient | None = None
         self._lock = asyncio.Lock()
         self._recycle_at = 0.0
+        self._records = 0
         self._closed = False
         self.generation = 0
 
@@ -147,6 +149,12 @@ class ClientPool:
             raise BrokerUnavailableError("the producer failed right after it was connected")
         return client
 
+    def count(self, records: int) -> None:
+        """Note records that the client has written; after a billion it is replaced."""
+        self._records += records
+        if self._records >= _RECYCLE_AFTER_RECORDS:
+            self._recycle_at = 0.0
+
     async def _replace(self, deadline_s: float) -> None:
         client = await self._connect(deadline_s)
         if self._closed:
@@ -154,6 +162,7 @@ class ClientPool:
             raise BrokerUnavailableError("the sender was closed while it connected")
         self._client = client
         self._recycle_at = time.monotonic() + _RECYCLE_AFTER_S
+        self._records = 0
         self.generation += 1
 
     async def drop(self) -> None:
@@ -326,6 +335,7 @@ class PartitionPump:
         for part in slices:
             part.acknowledge(self._topic, self._partition, base)
             base += part.stop - part.start
+            self._pool.count(part.stop - part.start)
 
     def _give_up(self, slices: list[_Slice], error: SpileError, attempts: int) -> None:
         error.add_note(f"after {attempts} attempts")

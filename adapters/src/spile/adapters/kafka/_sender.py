@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import structlog
 
+from spile.adapters.dead_letters import DLQ_SUFFIX
 from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.delivery._ports import RecordSender, Settled
 from spile.adapters.delivery._records import OutgoingRecord, Receipt
@@ -21,10 +23,11 @@ from spile.spi import (
     ClosedError,
     DeliveryTimeoutError,
     MessageTooLargeError,
+    PermanentError,
     SpileError,
     UnknownTopicError,
 )
-from spile.topics import MAX_DLQ_MESSAGE_BYTES
+from spile.topics import MAX_DLQ_MESSAGE_BYTES, MAX_RECORD_BYTES
 
 _log = structlog.get_logger(__name__)
 
@@ -87,7 +90,8 @@ class KafkaSender(RecordSender):
 
         Raises:
             UnknownTopicError: There is no such topic; nothing was sent.
-            MessageTooLargeError: A record is over 2,200,000 bytes; nothing was sent.
+            MessageTooLargeError: A value is over 1,600,000 bytes (2,200,000 for a dead letter
+                queue); nothing was sent.
             ClosedError: The sender is closed; nothing was sent.
         """
         if self._closed:
@@ -135,10 +139,14 @@ class KafkaSender(RecordSender):
         self._in_line.add(patience)
         try:
             async with patience, self._line:
+                unknown: dict[str, UnknownTopicError] = {}
                 for topic in {record.topic for record in records}:
-                    if self._known_partitioner(topic) is None:
-                        await self._meet(topic, call.deadline)
-                segments = self._route(records, call)
+                    try:
+                        if self._known_partitioner(topic) is None:
+                            await self._meet(topic, call.deadline)
+                    except UnknownTopicError as exc:
+                        unknown[topic] = exc
+                segments = self._route(records, call, unknown)
                 if segments is not None and not call.done.done():
                     self._enqueue(segments)
         except TimeoutError:
@@ -186,35 +194,48 @@ class KafkaSender(RecordSender):
         return (known or await self._meet(topic, time.monotonic() + limit_s)).count
 
     def _route(
-        self, records: Sequence[OutgoingRecord], call: Call
+        self,
+        records: Sequence[OutgoingRecord],
+        call: Call,
+        unknown: Mapping[str, UnknownTopicError] = MappingProxyType({}),
     ) -> dict[tuple[str, int], Segment] | None:
-        """Sort records by partition; None when a topic was not seen before."""
+        """
+        Sort records by partition; None when a topic was not seen before.
+
+        Raises:
+            PermanentError: A record must not be sent, and nobody listens for single records.
+        """
         segments: dict[tuple[str, int], Segment] = {}
+        refused: dict[int, PermanentError] = {}
         topic = ""
         partitioner: Partitioner | None = None
         for index, record in enumerate(records):
             if record.topic != topic or partitioner is None:
                 topic = record.topic
                 partitioner = self._known_partitioner(topic)
-                if partitioner is None:
+                if partitioner is None and topic not in unknown:
                     return None
-            partition = record.partition
+            value, partition = record.value, record.partition
+            if (
+                partitioner is None
+                or (value is not None and len(value) > partitioner.max_value_bytes)
+                or (partition is not None and not 0 <= partition < partitioner.count)
+            ):
+                refused[index] = _refusal(record, index, partitioner, unknown)
+                continue
             if partition is None:
                 partition = partitioner.choose(record.key)
-            elif not 0 <= partition < partitioner.count:
-                raise UnknownTopicError(
-                    f"{topic} has partitions 0 to {partitioner.count - 1}, not {partition}",
-                    topic=topic,
-                )
-            value = record.value
-            if value is not None and len(value) > MAX_DLQ_MESSAGE_BYTES:
-                raise _too_large(index, topic, len(value))
             place = (topic, partition)
             segment = segments.get(place)
             if segment is None:
                 segment = segments[place] = Segment(call)
             segment.records.append(record)
             segment.indexes.append(index)
+        if refused:
+            if call.settled is None:
+                raise next(iter(refused.values()))
+            for index, error in refused.items():
+                call.settle([index], error)
         return segments
 
     def _known_partitioner(self, topic: str) -> Partitioner | None:
@@ -259,7 +280,8 @@ class KafkaSender(RecordSender):
                 self._missing.clear()
             self._missing[topic] = time.monotonic()
             raise _unknown(topic)
-        return self._partitioners.setdefault(topic, Partitioner(count))
+        limit = MAX_DLQ_MESSAGE_BYTES if topic.endswith(DLQ_SUFFIX) else MAX_RECORD_BYTES
+        return self._partitioners.setdefault(topic, Partitioner(count, max_value_bytes=limit))
 
     def _retrying(self, records: int) -> None:
         self.on_retry(records)
@@ -294,11 +316,25 @@ class KafkaSender(RecordSender):
                 return client
 
 
-def _too_large(index: int, topic: str, size: int) -> MessageTooLargeError:
+def _refusal(
+    record: OutgoingRecord,
+    index: int,
+    partitioner: Partitioner | None,
+    unknown: Mapping[str, UnknownTopicError],
+) -> PermanentError:
+    """Return why a record must not reach the client, where it would do harm."""
+    topic, partition = record.topic, record.partition
+    if partitioner is None:
+        return unknown[topic]
+    if partition is not None and not 0 <= partition < partitioner.count:
+        return UnknownTopicError(
+            f"{topic} has partitions 0 to {partitioner.count - 1}, not {partition}", topic=topic
+        )
+    size, limit = len(record.value or b""), partitioner.max_value_bytes
     return MessageTooLargeError(
-        f"record {index} for {topic} has {size:,} bytes; the limit is {MAX_DLQ_MESSAGE_BYTES:,}",
+        f"record {index} for {topic} has {size:,} bytes; the limit is {limit:,}",
         size_bytes=size,
-        limit_bytes=MAX_DLQ_MESSAGE_BYTES,
+        limit_bytes=limit,
     )
 
 

@@ -61,7 +61,8 @@ class KafkaSettings(BaseSettings):
         producer_metadata_max_age_ms: Age at which producers do, 30 s.
         compression: Codec of batches, zstd.
         linger_ms: How long a batch may wait for more records, 0.
-        max_batch_bytes: Size of a batch before compression, 128 KiB.
+        max_batch_bytes: Size of a batch before compression, 128 KiB; at most half of what a topic
+            takes, since one record too many fails a whole batch.
         delivery_timeout_ms: Limit for all attempts to deliver a record, 30 s.
         start_timeout_ms: Limit for connecting, 30 s.
         close_timeout_ms: Limit for flushing and disconnecting, 20 s.
@@ -101,11 +102,11 @@ class KafkaSettings(BaseSettings):
     max_poll_interval_ms: int = Field(default=300_000, ge=1_000)
     request_timeout_ms: int = Field(default=5_000, ge=100)
     retry_backoff_ms: int = Field(default=100, ge=1)
-    consumer_metadata_max_age_ms: int = Field(default=10_000, ge=100)
-    producer_metadata_max_age_ms: int = Field(default=30_000, ge=100)
+    consumer_metadata_max_age_ms: int = Field(default=10_000, ge=100, le=30_000)
+    producer_metadata_max_age_ms: int = Field(default=30_000, ge=100, le=30_000)
     compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = "zstd"
     linger_ms: int = Field(default=0, ge=0)
-    max_batch_bytes: int = Field(default=131_072, ge=1_024)
+    max_batch_bytes: int = Field(default=131_072, ge=1_024, le=1_000_000)
     delivery_timeout_ms: int = Field(default=30_000, ge=100)
     start_timeout_ms: int = Field(default=30_000, ge=100)
     close_timeout_ms: int = Field(default=20_000, ge=100)

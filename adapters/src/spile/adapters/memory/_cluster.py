@@ -147,26 +147,33 @@ class MemorySender(RecordSender):
         self, records: Sequence[OutgoingRecord], *, settled: Settled | None = None
     ) -> Receipt:
         """Write records in the order given; see `RecordSender.send`."""
-        receipt = await self._write(records)
+        if self._closed:
+            raise ClosedError("the sender is closed; nothing was sent")
+        receipt = Receipt()
+        for index, record in enumerate(records):
+            try:
+                self._log.require(record.topic)
+            except UnknownTopicError as exc:
+                if settled is None:
+                    raise
+                receipt.failures[index] = exc
+        await self._write(records, receipt)
         if settled is not None:
             for index in range(len(records)):
                 settled([index], receipt.failures.get(index))
         return receipt
 
-    async def _write(self, records: Sequence[OutgoingRecord]) -> Receipt:
-        if self._closed:
-            raise ClosedError("the sender is closed; nothing was sent")
-        for record in records:
-            self._log.require(record.topic)
-        receipt = Receipt()
+    async def _write(self, records: Sequence[OutgoingRecord], receipt: Receipt) -> None:
         try:
             await self._faults.before("send", records)
         except (UnknownTopicError, ClosedError):
             raise
         except SpileError as exc:
             receipt.failures.update(dict.fromkeys(range(len(records)), exc))
-            return receipt
+            return
         for index, record in enumerate(records):
+            if index in receipt.failures:
+                continue
             try:
                 written = self._log.append(record)
             except RejectedError as exc:
@@ -174,7 +181,6 @@ class MemorySender(RecordSender):
             else:
                 receipt.acknowledge([index], written.topic, written.partition, written.offset)
         self._log.wake()
-        return receipt
 
     async def close(self) -> None:
         """Refuse to send from now on."""

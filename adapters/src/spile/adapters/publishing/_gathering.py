@@ -69,12 +69,7 @@ class Gatherer:
                 settled=lambda indexes, error: _resolve(futures, indexes, error),
             )
         except SpileError as exc:
-            # One record that is refused before sending must not take the others with it.
-            if len(batch) == 1:
-                _resolve(futures, [0], exc)
-            else:
-                for pair in batch:
-                    await self._send([pair])
+            _resolve(futures, range(len(futures)), exc)
         finally:
             _resolve(futures, range(len(futures)), _LOST)
 

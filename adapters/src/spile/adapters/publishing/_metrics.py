@@ -28,9 +28,11 @@ class PublisherCounts:
 
     Attributes:
         published: Acknowledged events by topic.
-        failed: Events not confirmed, by topic and reason (rejected, indefinite).
+        failed: Events not confirmed, by topic and reason: rejected (the event itself), refused (the
+            credentials, say), indefinite (nobody knows).
         refused: Events refused before sending, by error.
         dead_lettered: Refused events kept in a dead letter queue, by topic.
+        not_kept: Refused events that the dead letter queue refused too, by topic.
         retries: Records that were tried again.
         breaker_state: 0 closed, 1 half-open, 2 open.
         breaker_opens: Times that it opened.
@@ -42,6 +44,7 @@ class PublisherCounts:
         self.failed: dict[tuple[str, str], int] = {}
         self.refused: dict[str, int] = {}
         self.dead_lettered: dict[str, int] = {}
+        self.not_kept: dict[str, int] = {}
         self.retries = 0
         self.breaker_state = 0
         self.breaker_opens = 0
@@ -100,6 +103,11 @@ class PublisherCollector(Collector):
             "Events that the broker refused, kept in the dead letter queue",
             labels=["service", "topic"],
         )
+        not_kept = CounterMetricFamily(
+            "spile_events_not_kept",
+            "Events that the broker refused and the dead letter queue too; only the log has them",
+            labels=["service", "topic"],
+        )
         for counts in self._services.values():
             service = counts.service
             for topic, count in counts.published.items():
@@ -110,7 +118,9 @@ class PublisherCollector(Collector):
                 refused.add_metric([service, error], count)
             for topic, count in counts.dead_lettered.items():
                 kept.add_metric([service, topic], count)
-        yield from (published, failed, refused, kept)
+            for topic, count in counts.not_kept.items():
+                not_kept.add_metric([service, topic], count)
+        yield from (published, failed, refused, kept, not_kept)
         yield from self._per_service()
 
     def _per_service(self) -> Iterator[Metric]:

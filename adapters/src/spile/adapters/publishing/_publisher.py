@@ -27,6 +27,7 @@ from spile.spi import (
     PermanentError,
     ProtocolBatchPublisher,
     ProtocolEventPublisher,
+    RejectedError,
     SpileError,
     UnknownTopicError,
 )
@@ -261,7 +262,7 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
             self._breaker.abandoned(ticket)
 
     async def _note_failure(self, encoded: Encoded, error: SpileError) -> None:
-        reason = "rejected" if isinstance(error, PermanentError) else "indefinite"
+        reason = _reason(error)
         self._counts["failed"] += 1
         place = (encoded.route.topic, reason)
         self._shown.failed[place] = self._shown.failed.get(place, 0) + 1
@@ -283,6 +284,7 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
             await self._refused.keep_refused(encoded.record, error)
         except SpileError as exc:
             self._log.error("refused event not kept", event_id=encoded.event_id, error=str(exc))
+            bump(self._shown.not_kept, encoded.route.topic)
             return
         self._counts["dlq"] += 1
         bump(self._shown.dead_lettered, encoded.route.topic)
@@ -309,3 +311,10 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         self._log.warning("circuit breaker changed", before=before.value, after=after.value)
         if self._on_breaker is not None:
             self._on_breaker(before, after)
+
+
+def _reason(error: SpileError) -> str:
+    """Say why an event is not confirmed; only what was refused itself becomes a dead letter."""
+    if isinstance(error, RejectedError | MessageTooLargeError):
+        return "rejected"
+    return "refused" if isinstance(error, PermanentError) else "indefinite"

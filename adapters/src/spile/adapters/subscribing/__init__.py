@@ -1,5 +1,6 @@
 """From records to handlers: lanes, commits after handling, retries, reading of events."""
 
+from spile.adapters.subscribing._agreement import check_agreement, check_headers, check_version
 from spile.adapters.subscribing._boundary import (
     Retries,
 )
@@ -24,4 +25,7 @@ __all__ = [
     "Subscription",
     "SubscriptionObserver",
     "SubscriptionOptions",
+    "check_agreement",
+    "check_headers",
+    "check_version",
 ]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from functools import lru_cache
 from typing import Any, Final, cast
 from uuid import UUID
 
 import msgspec
 
-from spile.adapters.delivery import SemVer
+from spile.adapters.subscribing import check_agreement, check_headers, check_version
 from spile.services.persistence._query import microseconds
 from spile.services.persistence._values import Row, Run
 from spile.spi import InvalidTopicError, PartitionKey, ProtocolRecord, UndecodableError
@@ -20,16 +18,6 @@ from spile.topics import Catalogue, Envelope, EventContract, TopicName, decode_e
 TICK: Final = b"TICK"
 """Event type of records that only let time pass for the archive; no store keeps them."""
 
-_REQUIRED: Final = (
-    "content_type",
-    "correlation_id",
-    "message_id",
-    "timestamp",
-    "source",
-    "event_type",
-    "schema_version",
-)
-_JSON: Final = b"application/json"
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -109,9 +97,9 @@ class Decoder:
         headers = dict(record.headers)
         if headers.get("event_type") == TICK:
             return None
-        _check_headers(headers)
+        check_headers(headers)
         envelope = decode_envelope(value)
-        _check_agreement(headers, envelope)
+        check_agreement(headers, envelope)
         payload = self._payload(record.topic, headers, envelope)
         causation = envelope.causation_id
         return Row(
@@ -144,13 +132,7 @@ class Decoder:
                 f"not {envelope.event_type[:80]}",
                 field="event_type",
             )
-        version = headers["schema_version"]
-        if not _is_known(version, contract.schema_version):
-            raise UndecodableError(
-                f"{envelope.event_type} has schema version {version[:40]!r}; this release reads "
-                f"up to {contract.schema_version} of the same major",
-                field="schema_version",
-            )
+        check_version(headers["schema_version"], contract)
         return contract.decode(envelope.payload)
 
     def _contracts_of(self, topic: str) -> Mapping[str, EventContract] | None:
@@ -168,53 +150,6 @@ class Decoder:
             return None
         wanted = f"{{service}}.{name.domain}.{name.action}.v{name.major}"
         return next((s.contracts for s in self._catalogue.specs if s.name == wanted), None)
-
-
-def _check_headers(headers: Mapping[str, bytes]) -> None:
-    for name in _REQUIRED:
-        if not headers.get(name):
-            raise UndecodableError(f"required header {name} is missing or empty", field=name)
-    content_type = headers["content_type"]
-    if content_type != _JSON:
-        raise UndecodableError(
-            f"header content_type is {content_type[:60]!r}, this store reads application/json",
-            field="content_type",
-        )
-    try:
-        aware = datetime.fromisoformat(headers["timestamp"].decode()).tzinfo is not None
-    except ValueError:
-        aware = False
-    if not aware:
-        raise UndecodableError("header timestamp is not ISO 8601 in UTC", field="timestamp")
-
-
-def _check_agreement(headers: Mapping[str, bytes], envelope: Envelope) -> None:
-    """One event has one id and one type, in header and envelope alike."""
-    if headers["event_type"] != envelope.event_type.encode():
-        raise UndecodableError("header and envelope state two event types", field="event_type")
-    for header, stated in (
-        ("message_id", envelope.event_id),
-        ("correlation_id", envelope.correlation_id),
-    ):
-        if headers[header] != str(stated).encode() and _uuid(header, headers[header]) != stated:
-            raise UndecodableError(f"header {header} is not the id of the envelope", field=header)
-
-
-def _uuid(name: str, raw: bytes) -> UUID:
-    try:
-        return UUID(raw.decode())
-    except ValueError:
-        raise UndecodableError(f"header {name} is no UUID", field=name) from None
-
-
-@lru_cache(maxsize=1024)
-def _is_known(version: bytes, newest: str) -> bool:
-    try:
-        stated = SemVer.parse(version.decode())
-    except UnicodeDecodeError:
-        return False
-    known = SemVer.parse(newest)
-    return stated.major == known.major and stated.minor <= known.minor
 
 
 def _fact(payload: Any, name: str) -> str | None:

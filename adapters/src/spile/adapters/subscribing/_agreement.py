@@ -1,0 +1,87 @@
+"""Headers and envelope of one event must be complete and say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+from uuid import UUID
+
+from spile.adapters.delivery import REQUIRED_HEADERS, SemVer
+from spile.spi import UndecodableError
+from spile.topics import Envelope, EventContract
+
+_JSON = b"application/json"
+
+
+def check_headers(headers: Mapping[str, bytes]) -> None:
+    """
+    Look at the required headers.
+
+    Raises:
+        UndecodableError: One is missing or malformed, or the value is not JSON; names the header.
+    """
+    for name in REQUIRED_HEADERS:
+        if not headers.get(name):
+            raise UndecodableError(f"required header {name} is missing or empty", field=name)
+    content_type = headers["content_type"]
+    if content_type != _JSON:
+        raise UndecodableError(
+            f"header content_type is {content_type[:60]!r}, application/json is readable here",
+            field="content_type",
+        )
+    try:
+        aware = datetime.fromisoformat(headers["timestamp"].decode()).tzinfo is not None
+    except ValueError:
+        aware = False
+    if not aware:
+        raise UndecodableError("header timestamp is not ISO 8601 in UTC", field="timestamp")
+
+
+def check_agreement(headers: Mapping[str, bytes], envelope: Envelope) -> None:
+    """
+    Hold headers and envelope to one event: one id, one correlation id, one type.
+
+    Raises:
+        UndecodableError: They differ; names the header.
+    """
+    if headers["event_type"] != envelope.event_type.encode():
+        raise UndecodableError("header and envelope state two event types", field="event_type")
+    for header, stated in (
+        ("message_id", envelope.event_id),
+        ("correlation_id", envelope.correlation_id),
+    ):
+        if headers[header] != str(stated).encode() and _uuid(header, headers[header]) != stated:
+            raise UndecodableError(f"header {header} is not the id of the envelope", field=header)
+
+
+def check_version(version: bytes, contract: EventContract) -> None:
+    """
+    Refuse a schema version that this release does not know: another major, or a newer minor.
+
+    Raises:
+        UndecodableError: Names the version and what is readable.
+    """
+    if not _is_known(version, contract.schema_version):
+        raise UndecodableError(
+            f"{contract.event_type} has schema version {version[:40]!r}; this release reads "
+            f"up to {contract.schema_version} of the same major",
+            field="schema_version",
+        )
+
+
+def _uuid(name: str, raw: bytes) -> UUID:
+    try:
+        return UUID(raw.decode())
+    except ValueError:
+        raise UndecodableError(f"header {name} is no UUID", field=name) from None
+
+
+@lru_cache(maxsize=1024)
+def _is_known(version: bytes, newest: str) -> bool:
+    try:
+        stated = SemVer.parse(version.decode())
+    except UnicodeDecodeError:
+        return False
+    known = SemVer.parse(newest)
+    return stated.major == known.major and stated.minor <= known.minor
