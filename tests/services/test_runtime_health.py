@@ -8,7 +8,13 @@ import urllib.request
 import pytest
 
 from spile.services.runtime import Health, side_app, side_server
-from spile.spi import BrokerUnavailableError, ClosedError, ConfigurationError
+from spile.services.runtime._health import follow
+from spile.spi import (
+    BrokerUnavailableError,
+    ClosedError,
+    ConfigurationError,
+    HandlerStalledError,
+)
 
 HERE = ("dev.agent.tool.recorded.v1", 0)
 
@@ -142,3 +148,34 @@ def test_ended_worker_is_not_ready(health):
 
 class _Record:
     timestamp = 0
+
+
+async def test_a_worker_that_stands_still_while_records_wait_is_ended(health, clock):
+    """P9: no progress past the stall limit ends the following with the error for code 70."""
+
+    class StandingStill:
+        """A subscription whose lag never shrinks, each look half a minute later."""
+
+        async def lag(self):
+            clock.now += 30
+            return {HERE: 5}
+
+    async with asyncio.timeout(10):
+        error = await follow(health, StandingStill(), every_s=0)
+    assert isinstance(error, HandlerStalledError)
+    assert "5 records wait" in str(error)
+
+
+async def test_a_batch_that_is_tried_again_does_not_count_as_standing_still(health, clock):
+    """Its error is known; the process must not end for a store that is away for long."""
+
+    async def away(_records):
+        raise BrokerUnavailableError("away")
+
+    health.heard({HERE: 5})
+    with pytest.raises(BrokerUnavailableError):
+        await health.watch(away)([])
+    clock.now += 600
+    health.heard({HERE: 5})
+    assert health.stalled() is None
+    assert any("away" in reason for reason in health.reasons())

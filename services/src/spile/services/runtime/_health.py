@@ -8,7 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from spile.spi import BatchHandler, PartitionKey, ProtocolRecord, ProtocolSubscription, SpileError
+from spile.spi import (
+    BatchHandler,
+    HandlerStalledError,
+    PartitionKey,
+    ProtocolRecord,
+    ProtocolSubscription,
+    SpileError,
+)
 
 LAG_RECORDS = Gauge(
     "spile_consumer_lag_messages",
@@ -115,6 +122,22 @@ class Health:
             age_s = max(0.0, time.time() - self._last_record_ms / 1000)
         LAG_SECONDS.labels(self.group).set(age_s)
 
+    def stalled(self) -> HandlerStalledError | None:
+        """
+        Return the error of a worker that stands still although records wait.
+
+        A batch that fails and is tried again does not count: its error is known and told.
+        """
+        if not self._waiting or self._moved is None or self._last_error is not None:
+            return None
+        still_s = self._clock() - self._moved
+        if still_s <= self._stall_after_s:
+            return None
+        return HandlerStalledError(
+            f"{self._waiting} records wait for group {self.group} and nothing moved for "
+            f"{still_s:.0f} s; their offsets are kept"
+        )
+
     def reasons(self) -> list[str]:
         """Say why the worker is not ready; nothing when it is."""
         now = self._clock()
@@ -138,9 +161,13 @@ class Health:
         return found
 
 
-async def follow(health: Health, subscription: ProtocolSubscription, *, every_s: float) -> None:
-    """Ask the bus for the lag again and again; ends by cancelling only."""
+async def follow(
+    health: Health, subscription: ProtocolSubscription, *, every_s: float
+) -> HandlerStalledError:
+    """Ask the bus for the lag again and again; return when the worker stands still for too long."""
     while True:
+        if (error := health.stalled()) is not None:
+            return error
         try:
             async with asyncio.timeout(max(every_s, 5.0)):
                 health.heard(await subscription.lag())

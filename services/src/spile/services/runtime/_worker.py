@@ -171,13 +171,17 @@ async def _subscribe_and_wait(
 async def _until_ended(
     health: Health, subscription: ProtocolSubscription, stop: asyncio.Event
 ) -> None:
-    """Wait until the subscription ends, or close it when told to stop."""
+    """Wait until the subscription ends, or close it when told to stop or when it stands still."""
+    stalled: HandlerStalledError | None = None
     try:
         async with asyncio.TaskGroup() as tasks:
             following = tasks.create_task(follow(health, subscription, every_s=_PROBE_S))
             stopping = tasks.create_task(stop.wait())
             ending = tasks.create_task(_ended(subscription))
-            await asyncio.wait([stopping, ending], return_when=asyncio.FIRST_COMPLETED)
+            watched = [stopping, ending, following]
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                stalled = following.result()
             await subscription.close()
             await ending
             following.cancel()
@@ -186,6 +190,8 @@ async def _until_ended(
         await subscription.close()
     if subscription.failure is not None:
         raise subscription.failure
+    if stalled is not None:
+        raise stalled
 
 
 async def _ended(subscription: ProtocolSubscription) -> None:
