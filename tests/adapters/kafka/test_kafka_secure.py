@@ -113,8 +113,12 @@ class Secure:
         new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
         for authority in ("ca", "other-ca"):
             openssl("req", "-x509", *new, "-days", "2", "-subj", f"/CN={authority}",
-                    "-keyout", f"{authority}.key", "-out", f"{authority}.crt")  # fmt: skip
-        (self.tls / "names").write_text("subjectAltName=IP:127.0.0.1")
+                    "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", f"{authority}.key", "-out", f"{authority}.crt")  # fmt: skip
+        # What Python 3.13 asks of certificates (RFC 5280, VERIFY_X509_STRICT).
+        (self.tls / "names").write_text(
+            "subjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n"
+            "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+        )
         for name, authority in (("broker", "ca"), ("app", "ca"), ("stranger", "other-ca")):
             openssl("req", *new, "-subj", f"/CN={name}", "-keyout", f"{name}.key",
                     "-out", f"{name}.csr")  # fmt: skip
