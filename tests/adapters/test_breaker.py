@@ -123,3 +123,16 @@ def test_a_threshold_below_one_is_refused():
     """A breaker that is always open is a mistake."""
     with pytest.raises(ValueError, match="at least 1"):
         CircuitBreaker(threshold=0)
+
+
+def test_a_listener_that_fails_does_not_wedge_it(clock):
+    """The probe gets its ticket back although the listener raised."""
+
+    def broken(_before, _after):
+        raise RuntimeError("listener")
+
+    breaker = CircuitBreaker(threshold=1, reset_after_s=30, clock=clock, on_change=broken)
+    fail(breaker, 1)
+    clock.now += 30
+    breaker.succeeded(breaker.admit())
+    assert breaker.state is BreakerState.CLOSED

@@ -62,6 +62,7 @@ def test_the_quick_and_the_slow_way_read_the_same(record, event, times):
         ({"schema_version": b"9.9.9"}, "schema_version"),
         ({"schema_version": b"1.99.0"}, "schema_version"),
         ({"schema_version": b"one"}, "schema_version"),
+        ({"schema_version": b"1." + b"9" * 5000 + b".0"}, "schema_version"),
         ({"timestamp": b"yesterday"}, "timestamp"),
         ({"source": b""}, "source"),
     ],

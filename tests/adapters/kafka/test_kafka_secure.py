@@ -112,8 +112,11 @@ class Secure:
 
         new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
         for authority in ("ca", "other-ca"):
-            openssl("req", "-x509", *new, "-days", "2", "-subj", f"/CN={authority}",
-                    "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", f"{authority}.key", "-out", f"{authority}.crt")  # fmt: skip
+            openssl(
+                *("req", "-x509", *new, "-days", "2", "-subj", f"/CN={authority}"),
+                *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+                *("-keyout", f"{authority}.key", "-out", f"{authority}.crt"),
+            )
         # What Python 3.13 asks of certificates (RFC 5280, VERIFY_X509_STRICT).
         (self.tls / "names").write_text(
             "subjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n"

@@ -17,6 +17,8 @@ from spile.adapters.kafka._partitioner import Partitioner
 from spile.adapters.kafka._producer_client import Batch
 from spile.spi import (
     ClosedError,
+    DeliveryTimeoutError,
+    InvalidEventError,
     MessageTooLargeError,
     RejectedError,
     UnknownTopicError,
@@ -327,3 +329,27 @@ async def test_a_client_that_cancels_itself_is_replaced(sender, topic, monkeypat
     receipt = await sender.send([OutgoingRecord(topic, b"k", b"v", [])])
     assert not receipt.failures
     assert sender.generation == 2
+
+
+async def test_a_value_that_is_no_bytes_is_refused_and_poisons_nothing(sender, settings, topic):
+    """The error names the record; the partition goes on."""
+    with pytest.raises(InvalidEventError, match=r"record 0 .* value must be bytes, got str"):
+        await sender.send([OutgoingRecord(topic, b"k", "text", [])])
+    assert not (await sender.send([OutgoingRecord(topic, b"k", b"v", [])])).failures
+    log = await log_of(settings, topic)
+    assert [r.value for records in log.values() for r in records] == [b"v"]
+
+
+async def test_an_overdue_record_does_not_fail_the_young_ones_behind_it(sender, topic):
+    """After a stall the front of the queue is told; what came later has its own time."""
+    await sender.send([OutgoingRecord(topic, b"k", b"first", [])])
+    place = next(iter(sender._pumps))
+    old = pump.Call(1, time.monotonic() - 1, asyncio.get_running_loop().create_future())
+    segment = pump.Segment(old)
+    segment.records.append(OutgoingRecord(topic, b"k", b"old", []))
+    segment.indexes.append(0)
+    sender._pumps[place].add(segment)
+    receipt = await sender.send([OutgoingRecord(topic, b"k", b"young", [])])
+    assert not receipt.failures
+    assert isinstance(old.receipt.failures[0], DeliveryTimeoutError)
+    assert sender.generation == 1

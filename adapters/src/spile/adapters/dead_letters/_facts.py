@@ -86,8 +86,12 @@ def added_headers(origin: Origin, why: Burial, scrub: Callable[[str], str]) -> W
 
 def error_text(error: BaseException, scrub: Callable[[str], str]) -> str:
     """Return what an error says, control characters escaped, at most 1 KiB of UTF-8."""
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - an error of a handler may not even have a text
+        said = f"{type(error).__name__} without a text"
     text = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in scrub(str(error))
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in scrub(said)
     )
     data = text.encode("utf-8", "backslashreplace")[:_MAX_MESSAGE_BYTES]
     return data.decode("utf-8", "ignore")
@@ -151,7 +155,7 @@ def _last(record: ProtocolRecord, name: str) -> str | None:
     wanted = PREFIX + name
     for key, value in reversed(record.headers):
         if key == wanted:
-            return value.decode("utf-8", "replace")
+            return (value or b"").decode("utf-8", "replace")  # a null value is legal in Kafka
     return None
 
 

@@ -37,6 +37,7 @@ _OPTIONAL_TEXT = (
 _OPTIONAL_NUMBER = ("retry_count", "max_retries", "ttl_seconds")
 _PRIORITIES = ("low", "normal", "high", "critical")
 _SEMVER_PARTS = 3
+_SEMVER_DIGITS = 9
 
 
 class SemVer(NamedTuple):
@@ -58,7 +59,9 @@ class SemVer(NamedTuple):
             UndecodableError: The text is something else.
         """
         parts = text.split(".")
-        if len(parts) != _SEMVER_PARTS or not all(p.isascii() and p.isdigit() for p in parts):
+        if len(parts) != _SEMVER_PARTS or not all(
+            p.isascii() and p.isdigit() and len(p) <= _SEMVER_DIGITS for p in parts
+        ):
             raise UndecodableError(
                 f"header schema_version is {text[:40]!r}, not a version such as '1.0.0'",
                 field="schema_version",
@@ -78,7 +81,8 @@ class EventHeaders:
     """
 
     def __init__(self, wire: Iterable[tuple[str, bytes]]) -> None:
-        self._wire = {name: value for name, value in wire}  # noqa: C416 - typed as it comes
+        # A foreign producer may send a header without a value, which counts as empty.
+        self._wire = {name: value or b"" for name, value in wire}
 
     def _text(self, name: str) -> str | None:
         raw = self._wire.get(name)

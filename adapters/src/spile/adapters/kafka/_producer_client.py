@@ -223,6 +223,7 @@ class ProducerClient:
         accumulator = producer._message_accumulator
         accumulator._pending_batches = _Forgiving(accumulator._pending_batches)
         accumulator.fail_all(ProducerClosed())
+        accumulator._batches.clear()
         for step in (producer.client.close, producer._sender.close):
             await _bounded(step, self._request_timeout_s)
 

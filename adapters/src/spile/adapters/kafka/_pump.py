@@ -165,9 +165,11 @@ class ClientPool:
         self._records = 0
         self.generation += 1
 
-    async def drop(self) -> None:
-        """Abort the client without a flush."""
-        client, self._client = self._client, None
+    async def drop(self, client: ProducerClient | None = None) -> None:
+        """Abort a client without a flush: the current one, or the given one and no newer."""
+        client = client or self._client
+        if client is self._client:
+            self._client = None
         if client is not None:
             await client.abort()
 
@@ -228,6 +230,10 @@ class PartitionPump:
                 if self._linger_s > 0:
                     await asyncio.sleep(self._linger_s)
                 await self._next_batch()
+        except BaseException as exc:
+            # Whatever stands in front must not bring the next pump down too.
+            self.fail_waiting(BrokerUnavailableError(f"the pump of its partition ended: {exc!r}"))
+            raise
         finally:
             self.running = False
 
@@ -238,6 +244,11 @@ class PartitionPump:
             _Slice(segment, segment.cursor, len(segment.records)).fail(error)
 
     async def _next_batch(self) -> None:
+        self._fail_overdue(
+            DeliveryTimeoutError("the delivery deadline passed before the record could be sent")
+        )
+        if not self._waiting:
+            return
         deadline = self._waiting[0].call.deadline
         try:
             client = await self._pool.get(deadline_s=deadline - time.monotonic())
@@ -289,13 +300,12 @@ class PartitionPump:
 
     async def _deliver(self, client: ProducerClient, batch: Batch, slices: list[_Slice]) -> None:
         """Send a batch until it is acknowledged, refused, or out of attempts or time."""
-        deadline = min(part.segment.call.deadline for part in slices)
         attempt = 1
         while True:
             try:
-                base = await self._attempt(client, batch, deadline)
+                base = await self._attempt(client, batch, self._limit_s(slices))
             except PermanentError as exc:
-                await self._refused(exc, slices)
+                await self._refused(client, exc, slices)
                 return
             except SpileError as exc:
                 error = exc
@@ -303,12 +313,17 @@ class PartitionPump:
                 self._acknowledge(slices, base)
                 return
             wait = self._backoff.delay(attempt)
-            if attempt > self._retries or time.monotonic() + wait >= deadline:
+            over = time.monotonic() + wait
+            late = [part for part in slices if over >= part.segment.call.deadline]
+            if attempt > self._retries or len(late) == len(slices):
                 self._give_up(slices, error, attempt)
                 return
+            self._give_up(late, error, attempt)
+            slices = [part for part in slices if over < part.segment.call.deadline]
             self._on_retry(sum(part.stop - part.start for part in slices))
             await asyncio.sleep(wait)
             try:
+                deadline = max(part.segment.call.deadline for part in slices)
                 client = await self._pool.get(deadline_s=deadline - time.monotonic())
             except SpileError as exc:
                 self._give_up(slices, exc, attempt)
@@ -316,10 +331,23 @@ class PartitionPump:
             batch = self._repack(client, slices)
             attempt += 1
 
-    async def _attempt(self, client: ProducerClient, batch: Batch, deadline: float) -> int:
-        limit = min(self._attempt_timeout_s, deadline - time.monotonic())
+    def _limit_s(self, slices: list[_Slice]) -> float:
+        """
+        Return the time for an attempt: what its oldest record has left.
+
+        Where younger ones share the batch it gets a third of an attempt at least, about one
+        request, rather than fail them and the client for the sake of the oldest.
+        """
+        now = time.monotonic()
+        left = [part.segment.call.deadline - now for part in slices]
+        patience = min(max(left), self._attempt_timeout_s / 3)
+        return min(self._attempt_timeout_s, max(min(left), patience))
+
+    async def _attempt(self, client: ProducerClient, batch: Batch, limit: float) -> int:
+        if limit <= 0:
+            raise BrokerUnavailableError("the delivery deadline passed before an attempt began")
         try:
-            async with asyncio.timeout(max(limit, 0.0)):
+            async with asyncio.timeout(limit):
                 return await client.submit(batch, self._topic, self._partition)
         except TimeoutError as exc:
             # The client may still deliver the batch, and would keep it for ever: replace it.
@@ -342,14 +370,16 @@ class PartitionPump:
         for part in slices:
             part.fail(error)
 
-    async def _refused(self, error: SpileError, slices: list[_Slice]) -> None:
+    async def _refused(
+        self, client: ProducerClient, error: SpileError, slices: list[_Slice]
+    ) -> None:
         """
         Handle a refusal by the broker.
 
         One bad record fails its whole batch and leaves the idempotent producer unusable for the
         partition: replace it, then try the records one by one, so that the innocent get through.
         """
-        await self._pool.drop()
+        await self._pool.drop(client)
         singles = [
             _Slice(part.segment, at, at + 1)
             for part in slices

@@ -22,6 +22,7 @@ from spile.spi import (
     BrokerUnavailableError,
     ClosedError,
     DeliveryTimeoutError,
+    InvalidEventError,
     MessageTooLargeError,
     PermanentError,
     SpileError,
@@ -218,7 +219,11 @@ class KafkaSender(RecordSender):
             value, partition = record.value, record.partition
             if (
                 partitioner is None
-                or (value is not None and len(value) > partitioner.max_value_bytes)
+                or (
+                    value is not None
+                    and (type(value) is not bytes or len(value) > partitioner.max_value_bytes)
+                )
+                or (record.key is not None and type(record.key) is not bytes)
                 or (partition is not None and not 0 <= partition < partitioner.count)
             ):
                 refused[index] = _refusal(record, index, partitioner, unknown)
@@ -330,6 +335,12 @@ def _refusal(
         return UnknownTopicError(
             f"{topic} has partitions 0 to {partitioner.count - 1}, not {partition}", topic=topic
         )
+    for name, part in (("key", record.key), ("value", record.value)):
+        if part is not None and type(part) is not bytes:
+            return InvalidEventError(
+                f"record {index} for {topic}: {name} must be bytes, got {type(part).__name__}",
+                field=name,
+            )
     size, limit = len(record.value or b""), partitioner.max_value_bytes
     return MessageTooLargeError(
         f"record {index} for {topic} has {size:,} bytes; the limit is {limit:,}",

@@ -77,6 +77,7 @@ class KafkaSource(RecordSource):
         self._request_s = settings.request_timeout_ms / 1000
         self._listener: RebalanceListener | None = None
         self._client: ConsumerClient | None = None
+        self._retiring: ConsumerClient | None = None
         self._settled = asyncio.Event()
         self._failure: Exception | None = None
         self._held: set[PartitionKey] = set()
@@ -135,6 +136,8 @@ class KafkaSource(RecordSource):
         if listener is None:
             raise ClosedError("the source was never opened")
         if client is not None:
+            # While handlers finish, the old client may find its brokers again and join anew.
+            self._retiring = client
             await self._tell_revoked(sorted(self._held))
             self._client = None
             self._forget()
@@ -236,11 +239,11 @@ class KafkaSource(RecordSource):
         limit_s = (settings.start_timeout_ms + settings.rebalance_timeout_ms) / 1000
 
         async def assigned(partitions: Sequence[PartitionKey]) -> None:
-            if client is self._client:
+            if client is self._client and client is not self._retiring:
                 await self._take_over(client, partitions)
 
         async def revoked(partitions: Sequence[PartitionKey]) -> None:
-            if client is self._client:
+            if client is self._client and client is not self._retiring:
                 await self._tell_revoked([key for key in partitions if key in self._held])
 
         try:

@@ -6,7 +6,11 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
+import structlog
+
 from spile.spi import CircuitOpenError
+
+_log = structlog.get_logger(__name__)
 
 
 class BreakerState(StrEnum):
@@ -123,4 +127,7 @@ class CircuitBreaker:
     def _change(self, state: BreakerState) -> None:
         before, self._state = self._state, state
         for listener in self._listeners:
-            listener(before, state)
+            try:
+                listener(before, state)
+            except Exception as exc:  # noqa: BLE001 - a listener's bug must not wedge the breaker
+                _log.error("breaker listener failed", error=repr(exc))

@@ -71,16 +71,16 @@ class Gatherer:
         except SpileError as exc:
             _resolve(futures, range(len(futures)), exc)
         finally:
-            _resolve(futures, range(len(futures)), _LOST)
+            lost = BrokerUnavailableError(
+                "the send ended without news; the record may or may not be written"
+            )
+            _resolve(futures, range(len(futures)), lost)
 
     def _broken(self, error: BaseException) -> None:
         """A bug of ours ended a send; its futures were resolved on the way out."""
         asyncio.get_running_loop().call_exception_handler(
             {"message": "gathered send failed", "exception": error}
         )
-
-
-_LOST = BrokerUnavailableError("the send ended without news; the record may or may not be written")
 
 
 def _resolve(

@@ -232,8 +232,9 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         self._judge(ticket, receipt.failures.values())
         failures = receipt.failures
         self._note_published([b for index, b in enumerate(batch) if index not in failures])
-        for index, error in failures.items():
-            await self._note_failure(batch[index], error)
+        await asyncio.gather(
+            *(self._note_failure(batch[index], error) for index, error in failures.items())
+        )
         return [index not in failures for index in range(len(batch))]
 
     async def _single_failed(self, encoded: Encoded, ticket: int, error: BaseException) -> bool:

@@ -226,7 +226,7 @@ class MessageLanes:
 
     def _taken(self, lane: MessageLane) -> None:
         holding = lane.holding
-        if holding.paused and len(lane.buffer) < self._capacity // 2:
+        if holding.paused and len(lane.buffer) <= self._capacity // 2:
             holding.paused = False
             self._let_flow(holding.partition)
             self.room.set()

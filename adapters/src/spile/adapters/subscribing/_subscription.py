@@ -290,6 +290,8 @@ class Subscription(ProtocolSubscription):
             unknown = [partition for partition in partitions if partition not in stored]
             if unknown:
                 stored |= await self._source.beginnings(unknown)
+        except (RetriableError, asyncio.CancelledError):
+            raise  # the transport reopens, or gives this assignment up
         except BaseException as exc:
             self._fail(exc)
             raise
@@ -316,7 +318,12 @@ class Subscription(ProtocolSubscription):
     async def _shut(self, limit_s: float) -> None:
         try:
             await self._release(list(self._held.values()), limit_s)
+        finally:
             self._held.clear()
+            await self._leave()
+
+    async def _leave(self) -> None:
+        try:
             await self._tasks.close(1.0)
             await self._source.close()
         finally:

@@ -75,6 +75,10 @@ class Decoder:
                     row = self._row(record)
                 except UndecodableError as exc:
                     decoded.poison.append((record, exc))
+                except Exception as exc:  # noqa: BLE001 - one odd record must not end every start
+                    error = UndecodableError(f"not readable: {exc!r}"[:500])
+                    error.__cause__ = exc
+                    decoded.poison.append((record, error))
                 else:
                     if row is None:
                         decoded.ignored += 1
@@ -124,7 +128,10 @@ class Decoder:
     def _payload(self, topic: str, headers: Mapping[str, bytes], envelope: Envelope) -> Any:
         contracts = self._contracts_of(topic)
         if contracts is None:
-            return msgspec.json.decode(envelope.payload)
+            try:
+                return msgspec.json.decode(envelope.payload)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+                raise UndecodableError(f"payload is no JSON value: {exc}", field="payload") from exc
         contract = contracts.get(envelope.event_type)
         if contract is None:
             raise UndecodableError(
@@ -172,11 +179,13 @@ def _text(value: bytes) -> str:
 def _headers_text(headers: Sequence[tuple[str, bytes]]) -> str:
     try:
         return _encode([(name, value.decode()) for name, value in headers]).decode()
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, AttributeError):
         return _encode([(name, _readable(value)) for name, value in headers]).decode()
 
 
-def _readable(value: bytes) -> str | dict[str, bytes]:
+def _readable(value: bytes | None) -> str | dict[str, bytes] | None:
+    if value is None:
+        return None  # legal in Kafka
     try:
         return value.decode()
     except UnicodeDecodeError:
