@@ -3,6 +3,7 @@
 import json
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from spile.adapters.dead_letters import DeadLetterQueue
@@ -60,6 +61,7 @@ POISON = {
     },
     "type of another topic": {"event_type": "WORKFLOW_STARTED"},
     "unknown schema version": {"headers": {"schema_version": b"9.0.0"}},
+    "absurd schema version": {"headers": {"schema_version": b"1." + b"9" * 5000 + b".0"}},
     "newer schema version": {"headers": {"schema_version": b"1.2.0"}},
     "missing header": {"headers": {"message_id": None}},
     "other content type": {"headers": {"content_type": b"application/msgpack"}},
@@ -224,3 +226,11 @@ async def test_large_batch_over_several_partitions(handle, store, make_record):
     assert await store.next_offsets([(TOPIC, p) for p in range(3)]) == {
         (TOPIC, p): 100 for p in range(3)
     }
+
+
+async def test_a_header_without_value_is_stored(store, handle, make_record):
+    """A null value is legal in Kafka; it must neither poison the record nor end the worker."""
+    record = make_record(0)
+    odd = msgspec.structs.replace(record, headers=(*record.headers, ("x-null", None)))
+    await handle([odd, make_record(1)])
+    assert await store.count(EventFilter()) == 2
