@@ -84,6 +84,26 @@ async def test_brokers_of_a_cluster_killed_in_turn(make_rig):
     assert await worker.ended() == 0
 
 
+async def test_leader_that_hangs_holds_publishing_up_for_a_bounded_time(make_rig):
+    """P8: a broker stopped for 9 s costs three request timeouts at the most, and no event."""
+    rig = await make_rig(brokers=3)
+    worker = rig.worker()
+    load = rig.load(rate=300, many=True)
+    await rig.stores(300)
+    node = await asyncio.to_thread(rig.broker.quorum_leader)
+    await asyncio.to_thread(rig.broker.pause, node)
+    await asyncio.sleep(9)
+    await asyncio.to_thread(rig.broker.resume, node)
+    await rig.in_sync()
+    await rig.acknowledges(2200)
+    slowest_s = await finish(load)
+    await rig.drained()
+    verdict = await rig.judge("leader hangs", faults=1, min_faults=1, slowest_publish_s=slowest_s)
+    assert verdict.valid, verdict
+    assert verdict.longest_ack_gap_s <= 15, verdict
+    assert worker.running
+
+
 async def test_single_broker_restarts_under_load(make_rig):
     """The only broker dies for 5 s under load: publisher and worker go on by themselves."""
     rig = await make_rig()

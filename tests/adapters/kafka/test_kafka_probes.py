@@ -162,3 +162,17 @@ async def test_a_consumer_that_never_started_can_be_closed():
     await client.close(limit_s=1)
     source = KafkaSource(settings, ["t"], "g")
     await source.close()
+
+
+async def test_a_member_is_never_static_and_never_decodes(kafka):
+    """P13, P22: no deserializers in the client, and no static membership, which is not fenced."""
+    connection = KafkaSettings(bootstrap_servers=kafka, environment="dev").connection()
+    client = ConsumerClient(connection, group_id="g", times=TIMES)
+    try:
+        assert client._consumer._group_instance_id is None
+        assert client._consumer._key_deserializer is None
+        assert client._consumer._value_deserializer is None
+        assert client._consumer._enable_auto_commit is False
+        assert client._consumer._auto_offset_reset == "none"
+    finally:
+        await client.close(limit_s=5)
