@@ -15,6 +15,7 @@ from spile.services.persistence import (
     PoisonLimit,
     TooMuchPoisonError,
 )
+from spile.services.persistence import _decoding as handler_decoding
 from spile.spi import BrokerUnavailableError, UnknownTopicError
 from spile.topics import default_catalogue
 
@@ -234,3 +235,24 @@ async def test_a_header_without_value_is_stored(store, handle, make_record):
     odd = msgspec.structs.replace(record, headers=(*record.headers, ("x-null", None)))
     await handle([odd, make_record(1)])
     assert await store.count(EventFilter()) == 2
+
+
+async def test_an_unforeseen_error_is_poison_and_quotes_no_payload(
+    handle, cluster, make_record, monkeypatch
+):
+    """Whatever reading a record raises, its neighbours go on, and the reason holds no content."""
+    real = handler_decoding.decode_envelope
+
+    def fails_on_secret(value):
+        if b"s3cret" in value:
+            raise UnicodeDecodeError("utf-8", value, 0, 1, "planted")
+        return real(value)
+
+    monkeypatch.setattr(handler_decoding, "decode_envelope", fails_on_secret)
+    record = make_record(1)
+    odd = msgspec.structs.replace(record, value=record.value.replace(b"Read", b"s3cret"))
+    await handle([make_record(0), odd, make_record(2)])
+    (dead,) = cluster.history
+    added = [value for name, value in dead.headers if name.startswith("x-spile-dlq-")]
+    assert dict(dead.headers)["x-spile-dlq-error-message"] == b"not readable: UnicodeDecodeError"
+    assert not any(b"s3cret" in value for value in added)

@@ -76,7 +76,8 @@ class Decoder:
                 except UndecodableError as exc:
                     decoded.poison.append((record, exc))
                 except Exception as exc:  # noqa: BLE001 - one odd record must not end every start
-                    error = UndecodableError(f"not readable: {exc!r}"[:500])
+                    # Its type only: the text of such an error may quote the payload.
+                    error = UndecodableError(f"not readable: {type(exc).__name__}")
                     error.__cause__ = exc
                     decoded.poison.append((record, error))
                 else:
