@@ -4,10 +4,6 @@ Topic names, the topic catalogue, envelopes, and what the payloads of events mus
 The event models are in `spile.topics.events`.
 """
 
-from spile.topics._catalogue import Catalogue, Route, TopicSpec
-from spile.topics._contract import EventContract, Prepared, stated_type, upper_snake
-from spile.topics._default import default_catalogue
-from spile.topics._envelope import Envelope, decode_envelope, encode_envelope
 from spile.topics._ids import correlation_uuid, parse_uuid, uuid7, uuid7_text
 from spile.topics._json import JsonAny, JsonArray, JsonObject
 from spile.topics._limits import (
@@ -19,9 +15,32 @@ from spile.topics._limits import (
     MAX_RECORD_BYTES,
     MAX_TOPIC_LENGTH,
 )
-from spile.topics._names import ENVIRONMENTS, TopicKind, TopicName, kebab
-from spile.topics._plan import Difference, Plan, TopicSetup, TopicState, plan, topic_setup
 from spile.topics._wire import Id, Instant, Wire, read_instant
+from spile.topics.catalogue import (
+    ENVIRONMENTS,
+    Catalogue,
+    Difference,
+    Plan,
+    Route,
+    TopicKind,
+    TopicName,
+    TopicSetup,
+    TopicSpec,
+    TopicState,
+    default_catalogue,
+    kebab,
+    plan,
+    topic_setup,
+)
+from spile.topics.payloads import (
+    Envelope,
+    EventContract,
+    Prepared,
+    decode_envelope,
+    encode_envelope,
+    stated_type,
+    upper_snake,
+)
 
 __all__ = [
     "ENVIRONMENTS",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from spile.topics._json import JsonArray, JsonObject
 from spile.topics._wire import Id
-from spile.topics.events._base import Count, Milliseconds, Name, ObservabilityEvent
+from spile.topics.events.observability._base import Count, Milliseconds, Name, ObservabilityEvent
 
 
 class _WorkflowEvent(ObservabilityEvent, frozen=True):

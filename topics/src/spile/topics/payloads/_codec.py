@@ -11,18 +11,18 @@ from msgspec.inspect import type_info
 from pydantic import BaseModel
 
 from spile.spi import InvalidEventError
-from spile.topics._fast import make_struct, struct_of
 from spile.topics._ids import uuid7_text
 from spile.topics._json import find_non_finite, is_deeper, json_encoder
 from spile.topics._limits import MAX_JSON_DEPTH
 from spile.topics._wire import read_instant
-from spile.topics.events._base import (
+from spile.topics.events.observability._base import (
     SCHEMA_VERSION,
     EventMetadata,
     ObservabilityEvent,
     PerformanceMetrics,
     nest,
 )
+from spile.topics.payloads._fast import make_struct, struct_of
 
 
 class Codec(Protocol):

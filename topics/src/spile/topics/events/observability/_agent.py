@@ -6,7 +6,7 @@ from typing import Literal
 
 from spile.topics._json import JsonArray, JsonObject
 from spile.topics._wire import Id
-from spile.topics.events._base import Milliseconds, Name, ObservabilityEvent, Share
+from spile.topics.events.observability._base import Milliseconds, Name, ObservabilityEvent, Share
 
 
 class _AgentEvent(ObservabilityEvent, frozen=True):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spile.topics._catalogue import Catalogue, TopicSpec
-from spile.topics._contract import EventContract, upper_snake
+from spile.topics.catalogue._catalogue import Catalogue, TopicSpec
 from spile.topics.events import EVENT_MODELS, SCHEMA_VERSION, EventCategory
+from spile.topics.payloads._contract import EventContract, upper_snake
 
 _SESSION_KEY = "session_id, workflow_id, agent_id, correlation_id"
 

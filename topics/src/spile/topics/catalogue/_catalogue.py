@@ -12,9 +12,9 @@ from typing import Final, Literal
 from pydantic import BaseModel
 
 from spile.spi import ConfigurationError, InvalidTopicError, UnknownTopicError
-from spile.topics._contract import EventContract
 from spile.topics._limits import MAX_DLQ_MESSAGE_BYTES, MAX_MESSAGE_BYTES
-from spile.topics._names import ENVIRONMENTS, TopicName, kebab
+from spile.topics.catalogue._names import ENVIRONMENTS, TopicName, kebab
+from spile.topics.payloads._contract import EventContract
 
 _TEMPLATE: Final = "{service}."
 _MAX_LOGICAL: Final = 180

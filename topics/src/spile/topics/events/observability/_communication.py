@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from spile.topics._json import JsonArray, JsonObject
-from spile.topics.events._base import Milliseconds, Name, ObservabilityEvent
+from spile.topics.events.observability._base import Milliseconds, Name, ObservabilityEvent
 
 
 class _CommunicationEvent(ObservabilityEvent, frozen=True):

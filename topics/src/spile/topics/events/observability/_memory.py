@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from spile.topics._json import JsonObject
-from spile.topics.events._base import (
+from spile.topics.events.observability._base import (
     Count,
     Embedding,
     Milliseconds,

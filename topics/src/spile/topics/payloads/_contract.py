@@ -12,11 +12,11 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from spile.spi import InvalidEventError, MessageTooLargeError, UndecodableError
-from spile.topics._codec import ModelCodec, codec_of, is_at_end_of_time, utc_text
-from spile.topics._envelope import envelope_decoder, is_event_type
 from spile.topics._json import is_deeper
 from spile.topics._limits import MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES, MAX_RECORD_BYTES
-from spile.topics.events._base import ObservabilityEvent, explain
+from spile.topics.events.observability._base import ObservabilityEvent, explain
+from spile.topics.payloads._codec import ModelCodec, codec_of, is_at_end_of_time, utc_text
+from spile.topics.payloads._envelope import envelope_decoder, is_event_type
 
 _EVENT_KEYS: Final = ("session_id", "workflow_id", "agent_id")
 _WORD_STARTS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[.\s-]+")

@@ -1,0 +1,30 @@
+"""Topic names, the topics that exist, and how a cluster is brought to have them."""
+
+from spile.topics.catalogue._catalogue import Catalogue, Route, TopicSpec
+from spile.topics.catalogue._default import default_catalogue
+from spile.topics.catalogue._names import ENVIRONMENTS, TopicKind, TopicName, kebab
+from spile.topics.catalogue._plan import (
+    Difference,
+    Plan,
+    TopicSetup,
+    TopicState,
+    plan,
+    topic_setup,
+)
+
+__all__ = [
+    "ENVIRONMENTS",
+    "Catalogue",
+    "Difference",
+    "Plan",
+    "Route",
+    "TopicKind",
+    "TopicName",
+    "TopicSetup",
+    "TopicSpec",
+    "TopicState",
+    "default_catalogue",
+    "kebab",
+    "plan",
+    "topic_setup",
+]
