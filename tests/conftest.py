@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from spile.testkit.broker import BrokerSettings, EmbeddedBroker
+from spile.testkit.registry import EmbeddedRegistry
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that asks for the broker, so that `make test-fast` leaves it out."""
+    """Mark every test that asks for a server, so that `make test-fast` leaves it out."""
     for item in items:
-        if "kafka" in getattr(item, "fixturenames", ()):
+        if not {"kafka", "schema_registry"}.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.kafka)
 
 
@@ -31,6 +32,19 @@ def kafka() -> Iterator[str]:
         return
     with EmbeddedBroker() as broker:
         yield broker.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def schema_registry() -> Iterator[EmbeddedRegistry]:
+    """
+    A real schema registry for the session; `.url` is the base address of the Confluent API.
+
+    Shared by all tests: make subjects of your own, leave the global level alone, and never stop
+    it. A test that does starts an `EmbeddedRegistry` itself. A JSON Schema needs its `$schema`, and
+    is compared only up to draft 7: for 2020-12 Apicurio answers 500 unless the level is NONE.
+    """
+    with EmbeddedRegistry() as registry:
+        yield registry
 
 
 @pytest.fixture

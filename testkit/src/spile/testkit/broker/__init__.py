@@ -16,7 +16,9 @@ from ._folder import (
     standing_bootstrap_servers,
     standing_folder,
 )
-from ._jars import KAFKA_VERSION
+from ._jars import KAFKA_VERSION, maven_program
+from ._java import Java, system_java, wheel_java
+from ._ports import PortLease
 from ._process import OwnedProcess
 from ._runtime import BrokerRuntime, find_runtime
 from ._settings import BrokerSettings
@@ -29,10 +31,15 @@ __all__ = [
     "ClusterFolder",
     "ClusterView",
     "EmbeddedBroker",
+    "Java",
     "OwnedProcess",
+    "PortLease",
     "cluster_view",
     "find_runtime",
+    "maven_program",
     "remember_standing_folder",
     "standing_bootstrap_servers",
     "standing_folder",
+    "system_java",
+    "wheel_java",
 ]

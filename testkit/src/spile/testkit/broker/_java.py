@@ -36,17 +36,18 @@ class Java:
         return [f"-XX:{'ArchiveClassesAtExit' if write else 'SharedArchiveFile'}={archive}"]
 
 
-def system_java(java_home: str = "") -> Java | None:
+def system_java(java_home: str = "", *, oldest: int = OLDEST_JAVA) -> Java | None:
     """
     Return the Java of `java_home`, else of the search path, when it is new enough.
 
     Args:
         java_home: Folder of a Java installation; empty looks at the search path only.
+        oldest: Lowest major version to take, 17 by default.
     """
     folders = (str(Path(java_home, "bin")) if java_home else "", None)
     for program in (shutil.which("java", path=folder) for folder in folders if folder != ""):
         java = _described(Path(program)) if program else None
-        if java and java.major >= OLDEST_JAVA:
+        if java and java.major >= oldest:
             return java
     return None
 
