@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from spile.topics._json import JsonArray, JsonObject
+from spile.topics._strict import Milliseconds, Name, Share
 from spile.topics._wire import Id
-from spile.topics.events.observability._base import Milliseconds, Name, ObservabilityEvent, Share
+from spile.topics.events.observability._base import ObservabilityEvent
 
 
 class _AgentEvent(ObservabilityEvent, frozen=True):

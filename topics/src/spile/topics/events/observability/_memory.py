@@ -5,14 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from spile.topics._json import JsonObject
-from spile.topics.events.observability._base import (
-    Count,
-    Embedding,
-    Milliseconds,
-    Name,
-    Number,
-    ObservabilityEvent,
-)
+from spile.topics._strict import Count, Milliseconds, Name, Number
+from spile.topics.events.observability._base import Embedding, ObservabilityEvent
 
 
 class _MemoryEvent(ObservabilityEvent, frozen=True):

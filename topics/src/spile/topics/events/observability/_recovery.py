@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from spile.topics._json import JsonArray, JsonObject
-from spile.topics.events.observability._base import Milliseconds, Name, ObservabilityEvent
+from spile.topics._strict import Milliseconds, Name
+from spile.topics.events.observability._base import ObservabilityEvent
 
 
 class _RecoveryEvent(ObservabilityEvent, frozen=True):

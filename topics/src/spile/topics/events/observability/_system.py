@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from spile.topics._json import JsonArray, JsonObject
-from spile.topics.events.observability._base import Name, ObservabilityEvent
+from spile.topics._strict import Name
+from spile.topics.events.observability._base import ObservabilityEvent
 
 
 class _SystemEvent(ObservabilityEvent, frozen=True):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from spile.topics._json import JsonAny, JsonArray, JsonObject
+from spile.topics._strict import Count, Milliseconds, Name
 from spile.topics._wire import Id
-from spile.topics.events.observability._base import Count, Milliseconds, Name, ObservabilityEvent
+from spile.topics.events.observability._base import ObservabilityEvent
 
 
 class _ToolEvent(ObservabilityEvent, frozen=True):

@@ -1,0 +1,156 @@
+"""Reading any event: the data says which one it is."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+
+from spile.spi import InvalidEventError, UndecodableError
+from spile.topics._event_names import upper_snake
+from spile.topics._json import find_non_finite, is_deeper, json_encoder
+from spile.topics._limits import MAX_ENVELOPE_DEPTH, MAX_RECORD_BYTES
+from spile.topics.events._models import MODELS
+from spile.topics.events.observability import ObservabilityEvent
+from spile.topics.events.observability._base import explain
+from spile.topics.events.telemetry import telemetry_model
+from spile.topics.payloads._envelope import decode_envelope, is_event_type
+
+_SHOWN: Final = 80
+_ENVELOPE: Final = frozenset({"event_id", "correlation_id", "service", "payload"})
+
+
+def parse(data: bytes | str | Mapping[str, Any]) -> BaseModel:
+    """
+    Read an event of any family.
+
+    Which one it is stands in `event_type` (`PreToolUse`, `session_start`), in the `event` of
+    telemetry (`plan.step_started`), or in the envelope around it, whose payload is returned.
+    Observability events are read nested and flat. Of a key that stands twice in an object the last
+    counts, as everywhere on the bus.
+
+    Args:
+        data: JSON of at most `MAX_RECORD_BYTES`, nested at most `MAX_ENVELOPE_DEPTH` deep, or an
+            object of the same size.
+
+    Raises:
+        InvalidEventError: It is no JSON object, says no known event type, or breaks the event's
+            model. Names the field and what comes close; a `ValueError`.
+    """
+    raw = _as_json(data)
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as exc:
+        raise InvalidEventError(f"the event is no JSON: {exc}") from None
+    if not isinstance(value, dict):
+        raise InvalidEventError(f"the event must be an object, got {type(value).__name__}")
+    if is_deeper(raw, MAX_ENVELOPE_DEPTH):
+        raise InvalidEventError(f"the event is nested deeper than {MAX_ENVELOPE_DEPTH} levels")
+    values = cast("dict[str, Any]", value)
+    if _is_envelope(values):
+        return _read_envelope(raw)
+    return _read(_model_of(values), raw)
+
+
+def _as_json(data: bytes | str | Mapping[str, Any]) -> bytes:
+    if isinstance(data, str):
+        try:
+            raw = data.encode()
+        except UnicodeEncodeError:
+            raise InvalidEventError("the event is no JSON: it holds half a character") from None
+    elif isinstance(data, bytes):
+        raw = data
+    else:
+        raw = _encode(data)
+    if len(raw) > MAX_RECORD_BYTES:
+        raise InvalidEventError(f"the event has {len(raw)} bytes, limit {MAX_RECORD_BYTES}")
+    return raw
+
+
+def _encode(data: object) -> bytes:
+    if not isinstance(data, Mapping):
+        raise InvalidEventError(f"the event must be an object, got {type(data).__name__}")
+    try:
+        values = dict(cast("Mapping[str, Any]", data))
+        raw = json_encoder.encode(values)
+        # msgspec writes NaN and infinities as null.
+        path = find_non_finite(values) if b"null" in raw else None
+    except NotImplementedError as exc:
+        raise InvalidEventError(f"the event holds a {exc}, which is no JSON value") from None
+    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise InvalidEventError(f"the event is no JSON: {exc}") from None
+    if path is not None:
+        raise InvalidEventError(f"{path}: NaN and Infinity are no JSON numbers", field=path)
+    return raw
+
+
+def _is_envelope(values: Mapping[str, Any]) -> bool:
+    kind = values.get("event_type")
+    return isinstance(kind, str) and is_event_type(kind) and values.keys() >= _ENVELOPE
+
+
+def _read_envelope(raw: bytes) -> BaseModel:
+    try:
+        envelope = decode_envelope(raw)
+    except UndecodableError as exc:
+        raise InvalidEventError(str(exc), field=exc.field) from None
+    model = MODELS.get(envelope.event_type)
+    if model is None:
+        stated = msgspec.json.decode(envelope.payload, type=dict[str, Any]).get("event")
+        if not isinstance(stated, str) or upper_snake(stated) != envelope.event_type:
+            raise _unknown(envelope.event_type)
+        model = telemetry_model(stated)
+    return _read(model, envelope.payload_json)
+
+
+def _model_of(values: Mapping[str, Any]) -> type[BaseModel]:
+    kind = values.get("event_type")
+    if kind is None and "run_id" in values and isinstance(event := values.get("event"), str):
+        return telemetry_model(event)
+    if kind is None:
+        raise InvalidEventError(
+            "event_type: missing: an event says what it is in event_type, telemetry in event",
+            field="event_type",
+        )
+    if not isinstance(kind, str):
+        raise InvalidEventError(
+            f"event_type: expected a text, got {type(kind).__name__}", field="event_type"
+        )
+    model = MODELS.get(upper_snake(kind[:_SHOWN]))
+    if model is None or len(kind) > _SHOWN:
+        raise _unknown(kind)
+    return model
+
+
+def _unknown(kind: str) -> InvalidEventError:
+    known = {_spelling(name, model): name for name, model in MODELS.items()}
+    near = difflib.get_close_matches(kind[:_SHOWN], known, n=3, cutoff=0.6)
+    if not near:
+        wanted = upper_snake(kind[:_SHOWN])
+        close = difflib.get_close_matches(wanted, known.values(), n=3, cutoff=0.6)
+        near = [spelling for spelling, name in known.items() if name in close]
+    hint = f", did you mean {' or '.join(near)}?" if near else f", known are {', '.join(known)}"
+    return InvalidEventError(
+        f"event_type: {kind[:_SHOWN]!r} is no event type{hint}",
+        event_type=kind[:_SHOWN],
+        field="event_type",
+    )
+
+
+def _spelling(name: str, model: type[BaseModel]) -> str:
+    for field in ("event_type", "event"):
+        if field in model.model_fields:
+            return str(model.model_fields[field].default)
+    return name
+
+
+def _read(model: type[BaseModel], raw: bytes) -> BaseModel:
+    if issubclass(model, ObservabilityEvent):
+        return model.parse(raw)
+    try:
+        return model.model_validate_json(raw, strict=True)
+    except ValidationError as exc:
+        raise explain(exc, model) from None

@@ -1,0 +1,58 @@
+"""Telemetry of autonomous runs: one envelope, ten core events, and those of other subsystems."""
+
+from spile.topics.events.telemetry._events import (
+    TELEMETRY_MODELS,
+    ExecutorCommandCompletedEvent,
+    ExecutorCommandStartedEvent,
+    ExecutorErrorEvent,
+    OptimizerBenchmarkCompletedEvent,
+    OptimizerProfileSelectedEvent,
+    PlanGeneratedEvent,
+    PlanStepCompletedEvent,
+    PlanStepStartedEvent,
+    ReviewDecisionEvent,
+    ReviewFeedbackGeneratedEvent,
+    TelemetryEvent,
+)
+from spile.topics.events.telemetry._payloads import (
+    ExecutorCommandCompleted,
+    ExecutorCommandStarted,
+    ExecutorError,
+    OptimizerBenchmarkCompleted,
+    OptimizerProfileSelected,
+    PlanGenerated,
+    PlanStepCompleted,
+    PlanStepStarted,
+    ReviewDecision,
+    ReviewFeedbackGenerated,
+    TelemetryPayload,
+)
+from spile.topics.events.telemetry._registry import register_telemetry, telemetry_model
+
+__all__ = [
+    "TELEMETRY_MODELS",
+    "ExecutorCommandCompleted",
+    "ExecutorCommandCompletedEvent",
+    "ExecutorCommandStarted",
+    "ExecutorCommandStartedEvent",
+    "ExecutorError",
+    "ExecutorErrorEvent",
+    "OptimizerBenchmarkCompleted",
+    "OptimizerBenchmarkCompletedEvent",
+    "OptimizerProfileSelected",
+    "OptimizerProfileSelectedEvent",
+    "PlanGenerated",
+    "PlanGeneratedEvent",
+    "PlanStepCompleted",
+    "PlanStepCompletedEvent",
+    "PlanStepStarted",
+    "PlanStepStartedEvent",
+    "ReviewDecision",
+    "ReviewDecisionEvent",
+    "ReviewFeedbackGenerated",
+    "ReviewFeedbackGeneratedEvent",
+    "TelemetryEvent",
+    "TelemetryPayload",
+    "register_telemetry",
+    "telemetry_model",
+]
