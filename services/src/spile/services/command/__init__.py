@@ -20,6 +20,7 @@ _COMMANDS = {
     "store": ("_store", "store", "Look after the event store."),
     "import": ("_import", "import_", "Publish what agents left behind."),
     "generate": ("_generate", "generate", "Publish made-up workflows of agents."),
+    "schemas": ("_schemas", "schemas", "Keep the schemas of events in files."),
     "spi": ("_spi", "spi", "Look after the contracts."),
     "demo": ("_demo", "demo", "Show it all at work."),
 }

@@ -1,0 +1,48 @@
+"""
+The schemas of all events: generated from the models, released, compared.
+
+`compare` gives the verdict of a schema registry, `changes` that of the house's own rule for
+releases, which is stricter.
+"""
+
+from spile.topics.schemas._check import Finding, check_schemas
+from spile.topics.schemas._compare import compare
+from spile.topics.schemas._difference import Difference, Level, SchemaKind
+from spile.topics.schemas._families import FAMILIES, Family, family
+from spile.topics.schemas._files import (
+    Release,
+    broken_releases,
+    delete_strays,
+    freeze,
+    generated_files,
+    releases,
+    render,
+    stale_files,
+    write_files,
+)
+from spile.topics.schemas._policy import Change, changes
+from spile.topics.schemas._versions import Version
+
+__all__ = [
+    "FAMILIES",
+    "Change",
+    "Difference",
+    "Family",
+    "Finding",
+    "Level",
+    "Release",
+    "SchemaKind",
+    "Version",
+    "broken_releases",
+    "changes",
+    "check_schemas",
+    "compare",
+    "delete_strays",
+    "family",
+    "freeze",
+    "generated_files",
+    "releases",
+    "render",
+    "stale_files",
+    "write_files",
+]

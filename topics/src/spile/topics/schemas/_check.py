@@ -1,0 +1,99 @@
+"""Whether a folder of schemas is current, its releases untouched, and the versions honest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from spile.topics.schemas._families import FAMILIES, Family
+from spile.topics.schemas._files import Release, broken_releases, releases, stale_files
+from spile.topics.schemas._policy import Change, changes
+from spile.topics.schemas._versions import Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """
+    Something that is wrong with the schemas.
+
+    Attributes:
+        place: A file, or a family and its event type and field.
+        message: What is wrong.
+        way_out: What to do.
+    """
+
+    place: str
+    message: str
+    way_out: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}"
+
+
+def check_schemas(folder: Path, families: Iterable[Family] | None = None) -> list[Finding]:
+    """
+    Check a folder of schemas against the models and against the last releases.
+
+    Args:
+        folder: The folder, usually `schemas`.
+        families: Those to compare with their last release; all of them by default.
+
+    Raises:
+        OSError: The folder cannot be read.
+        SchemaError: A release cannot be read.
+    """
+    found = [
+        _from_line(line, "run `spile schemas generate` and commit the files")
+        for line in stale_files(folder)
+    ]
+    found += [
+        _from_line(line, "restore it from version control: releases never change")
+        for line in broken_releases(folder)
+    ]
+    for one in FAMILIES.values() if families is None else families:
+        known = releases(folder, one.name)
+        if known:
+            found += _since(known[-1], one)
+    return found
+
+
+def _from_line(line: str, way_out: str) -> Finding:
+    place, _, message = line.partition(": ")
+    return Finding(place=place, message=message, way_out=way_out)
+
+
+def _since(last: Release, family: Family) -> list[Finding]:
+    now = Version.parse(family.version)
+    if now < last.version:
+        return [
+            Finding(
+                place=family.name,
+                message=f"has the version {now}, but {last.version} is released",
+                way_out=f"give it a version after {last.version}",
+            )
+        ]
+    made = changes(
+        last.schema,
+        family.schema(),
+        name=family.name,
+        version_fields=family.version_fields,
+    )
+    return [
+        _finding(change, last.version, now)
+        for change in made
+        if now.major == last.version.major and (change.breaking or now.minor == last.version.minor)
+    ]
+
+
+def _finding(change: Change, last: Version, now: Version) -> Finding:
+    kind = "breaking" if change.breaking else "compatible"
+    wanted = f"{last.major + 1}.0.0" if change.breaking else f"{last.major}.{last.minor + 1}.0"
+    level = "major" if change.breaking else "minor"
+    place, _, rest = str(change).rpartition(": ")
+    return Finding(
+        place=place,
+        message=f"{rest}: a {kind} change needs a new {level}, released is {last}, now {now}",
+        way_out=f"take it back, or raise the version to {wanted}"
+        + (" with a new topic" if change.breaking else ""),
+    )
