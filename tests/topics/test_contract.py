@@ -124,7 +124,7 @@ def test_the_fast_path_of_events_says_what_pydantic_says(name, data, samples, co
     model, contract = EVENT_MODELS[name], contracts[name]
     nested = model(**samples[name]).model_dump(mode="json")
     nested["performance_metrics"] = {"execution_time_ms": 1, "cpu_usage_percent": 100.0}
-    nested["metadata"] = {"schema_version": "1.0.0", "correlation_id": str(uuid4())}
+    nested["metadata"] = {"schema_version": "1.1.0", "correlation_id": str(uuid4())}
     flat = {**{k: v for k, v in nested.items() if k != "payload"}, **nested["payload"]}
     own = [field for field in model.model_fields if field not in model.COMMON]
     start = data.draw(st.sampled_from([nested, flat]))

@@ -191,11 +191,6 @@ def test_json_of_32_levels_is_the_deepest():
         PreToolUseEvent(agent_id=uuid4(), tool_name="a", parameters=nested(33))
 
 
-def test_old_schema_version_is_read():
-    """Version 1.0.0 is accepted beside 1.1.0."""
-    assert _pre(metadata=EventMetadata(schema_version="1.0.0")).metadata.schema_version == "1.0.0"
-
-
 def test_an_embedding_of_1536_floats_is_kept():
     """The right length is accepted, whole numbers count as floats."""
     event = SemanticQueryEvent(query_text="q", query_embedding=[0.25] * 1535 + [1])

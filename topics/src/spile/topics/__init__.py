@@ -4,6 +4,7 @@ Topic names, the topic catalogue, envelopes, and what the payloads of events mus
 The event models are in `spile.topics.events`.
 """
 
+from spile.topics._event_names import upper_snake
 from spile.topics._ids import correlation_uuid, parse_uuid, uuid7, uuid7_text
 from spile.topics._json import JsonAny, JsonArray, JsonObject
 from spile.topics._limits import (
@@ -15,9 +16,11 @@ from spile.topics._limits import (
     MAX_RECORD_BYTES,
     MAX_TOPIC_LENGTH,
 )
+from spile.topics._upcasting import Upcast
 from spile.topics._wire import Id, Instant, Wire, read_instant
 from spile.topics.catalogue import (
     ENVIRONMENTS,
+    TELEMETRY_SOURCES,
     Catalogue,
     Difference,
     Plan,
@@ -30,6 +33,7 @@ from spile.topics.catalogue import (
     default_catalogue,
     kebab,
     plan,
+    telemetry_topic,
     topic_setup,
 )
 from spile.topics.payloads import (
@@ -39,7 +43,6 @@ from spile.topics.payloads import (
     decode_envelope,
     encode_envelope,
     stated_type,
-    upper_snake,
 )
 
 __all__ = [
@@ -51,6 +54,7 @@ __all__ = [
     "MAX_PAYLOAD_BYTES",
     "MAX_RECORD_BYTES",
     "MAX_TOPIC_LENGTH",
+    "TELEMETRY_SOURCES",
     "Catalogue",
     "Difference",
     "Envelope",
@@ -68,6 +72,7 @@ __all__ = [
     "TopicSetup",
     "TopicSpec",
     "TopicState",
+    "Upcast",
     "Wire",
     "correlation_uuid",
     "decode_envelope",
@@ -78,6 +83,7 @@ __all__ = [
     "plan",
     "read_instant",
     "stated_type",
+    "telemetry_topic",
     "topic_setup",
     "upper_snake",
     "uuid7",

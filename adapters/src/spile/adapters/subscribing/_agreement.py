@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from functools import lru_cache
 from uuid import UUID
 
-from spile.adapters.delivery import REQUIRED_HEADERS, SemVer
+from spile.adapters.delivery import REQUIRED_HEADERS
 from spile.spi import UndecodableError
 from spile.topics import Envelope, EventContract
 
@@ -55,19 +54,24 @@ def check_agreement(headers: Mapping[str, bytes], envelope: Envelope) -> None:
             raise UndecodableError(f"header {header} is not the id of the envelope", field=header)
 
 
-def check_version(version: bytes, contract: EventContract) -> None:
+def check_version(version: bytes, contract: EventContract) -> str:
     """
-    Refuse a schema version that this release does not know: another major, or a newer minor.
+    Refuse a schema version that this release cannot read: unknown, another major, a newer minor.
+
+    Returns:
+        The version as text, for `EventContract.decode`.
 
     Raises:
         UndecodableError: Names the version and what is readable.
     """
-    if not _is_known(version, contract.schema_version):
+    text = version.decode(errors="replace")
+    if text != contract.schema_version and not contract.reads(text):
         raise UndecodableError(
-            f"{contract.event_type} has schema version {version[:40]!r}; this release reads "
-            f"up to {contract.schema_version} of the same major",
+            f"{contract.event_type} has schema version {text[:40]!r}; "
+            f"this release reads {contract.readable}",
             field="schema_version",
         )
+    return text
 
 
 def _uuid(name: str, raw: bytes) -> UUID:
@@ -75,13 +79,3 @@ def _uuid(name: str, raw: bytes) -> UUID:
         return UUID(raw.decode())
     except ValueError:
         raise UndecodableError(f"header {name} is no UUID", field=name) from None
-
-
-@lru_cache(maxsize=1024)
-def _is_known(version: bytes, newest: str) -> bool:
-    try:
-        stated = SemVer.parse(version.decode())
-    except UnicodeDecodeError:
-        return False
-    known = SemVer.parse(newest)
-    return stated.major == known.major and stated.minor <= known.minor

@@ -13,8 +13,8 @@ from spile.adapters.subscribing._agreement import (
     check_headers,
     check_version,
 )
-from spile.spi import ProtocolRecord, SpileError, UndecodableError
-from spile.topics import Catalogue, Envelope, EventContract, TopicName, decode_envelope
+from spile.spi import ProtocolRecord, UndecodableError
+from spile.topics import Catalogue, Envelope, EventContract, decode_envelope
 
 _JSON_HEADER = ("content_type", b"application/json")
 _PLAIN = 7
@@ -66,7 +66,8 @@ class ReceivedEvent(msgspec.Struct, frozen=True, gc=False):
     @property
     def payload(self) -> Any:
         """The payload as an instance of its model, made at each look."""
-        return self.contract.decode(self.envelope.payload)
+        version = dict(self.record.headers)["schema_version"].decode()
+        return self.contract.decode(self.envelope.payload, version)
 
 
 class EventReader:
@@ -115,24 +116,20 @@ class EventReader:
         envelope = decode_envelope(value)
         check_agreement(headers, envelope)
         contract = self._contract(record.topic, envelope.event_type)
-        check_version(headers["schema_version"], contract)
-        data = contract.view(envelope.payload)
+        version = check_version(headers["schema_version"], contract)
+        data = contract.view(envelope.payload, version)
         place = (record.topic, headers["event_type"], headers["schema_version"])
-        if len(self._seen) < _MEMORY:
+        if len(self._seen) < _MEMORY and version == contract.schema_version:
             self._seen[place] = contract
         return ReceivedEvent(envelope, data, record, contract)
 
     def _contract(self, topic: str, event_type: str) -> EventContract:
-        try:
-            name = TopicName.parse(topic)
-            route = self._catalogue.resolve(
-                event_type,
-                environment=name.environment or "",
-                service=name.service,
-                topic=topic,
-            )
-        except SpileError as exc:
+        contracts = self._catalogue.contracts(topic)
+        contract = None if contracts is None else contracts.get(event_type)
+        if contract is None:
+            holds = ", ".join(contracts) if contracts else "nothing that the catalogue knows"
             raise UndecodableError(
-                f"event type {event_type} does not belong to {topic}: {exc}", field="event_type"
-            ) from exc
-        return route.contract
+                f"event type {event_type[:80]} does not belong to {topic}, which holds {holds}",
+                field="event_type",
+            )
+        return contract

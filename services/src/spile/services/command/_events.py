@@ -7,11 +7,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import click
 
+from spile.services.command._catalogue import chosen_catalogue
 from spile.services.persistence import (
     EventFilter,
     GroupColumn,
@@ -21,6 +23,7 @@ from spile.services.persistence import (
     store_path,
 )
 from spile.services.runtime import store_location
+from spile.topics import Catalogue
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _FOLLOW_S = 0.25
@@ -195,10 +198,15 @@ def _json(event: StoredEvent) -> str:
             "offset": event.offset,
             "recorded_at": _iso(event.recorded_at),
             "key": None if event.key is None else event.key.decode(errors="replace"),
-            "event": json.loads(event.envelope),
+            "event": event.newest(_catalogue()),
         },
         ensure_ascii=False,
     )
+
+
+@lru_cache(maxsize=1)
+def _catalogue() -> Catalogue:
+    return chosen_catalogue()
 
 
 def _iso(moment: datetime) -> str:

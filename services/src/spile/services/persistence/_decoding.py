@@ -12,8 +12,8 @@ import msgspec
 from spile.adapters.subscribing import check_agreement, check_headers, check_version
 from spile.services.persistence._query import microseconds
 from spile.services.persistence._values import Row, Run
-from spile.spi import InvalidTopicError, PartitionKey, ProtocolRecord, UndecodableError
-from spile.topics import Catalogue, Envelope, EventContract, TopicName, decode_envelope
+from spile.spi import PartitionKey, ProtocolRecord, UndecodableError
+from spile.topics import Catalogue, Envelope, EventContract, decode_envelope
 
 TICK: Final = b"TICK"
 """Event type of records that only let time pass for the archive; no store keeps them."""
@@ -58,9 +58,7 @@ class Decoder:
         self._catalogue = catalogue
         self._environment = environment
         self.event_types = frozenset(kind for spec in catalogue.specs for kind in spec.contracts)
-        self._contracts: dict[str, Mapping[str, EventContract] | None] = {
-            topic: spec.contracts for topic, spec in catalogue.topics(environment).items()
-        }
+        self._contracts: dict[str, Mapping[str, EventContract] | None] = {}
 
     def decode(self, records: Sequence[ProtocolRecord]) -> Decoded:
         """Decode a batch; what cannot be decoded does not keep its neighbours."""
@@ -140,24 +138,15 @@ class Decoder:
                 f"not {envelope.event_type[:80]}",
                 field="event_type",
             )
-        check_version(headers["schema_version"], contract)
-        return contract.decode(envelope.payload)
+        version = check_version(headers["schema_version"], contract)
+        return contract.decode(envelope.payload, version)
 
     def _contracts_of(self, topic: str) -> Mapping[str, EventContract] | None:
         try:
             return self._contracts[topic]
         except KeyError:
-            found = self._contracts[topic] = self._from_template(topic)
+            found = self._contracts[topic] = self._catalogue.contracts(topic, (self._environment,))
             return found
-
-    def _from_template(self, topic: str) -> Mapping[str, EventContract] | None:
-        """Return the contracts of the template that a service fills in which nobody announced."""
-        try:
-            name = TopicName.parse(topic, environments=(self._environment,))
-        except InvalidTopicError:
-            return None
-        wanted = f"{{service}}.{name.domain}.{name.action}.v{name.major}"
-        return next((s.contracts for s in self._catalogue.specs if s.name == wanted), None)
 
 
 def _fact(payload: Any, name: str) -> str | None:

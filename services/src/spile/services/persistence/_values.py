@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
+
+import msgspec
 
 from spile.spi import (
     ClosedError,
@@ -14,7 +16,9 @@ from spile.spi import (
     PermanentError,
     ProtocolOffsetStore,
     RetriableError,
+    UndecodableError,
 )
+from spile.topics import Catalogue
 
 
 class Row(NamedTuple):
@@ -143,6 +147,26 @@ class StoredEvent:
     key: bytes | None
     envelope: str
     headers: str
+
+    def newest(self, catalogue: Catalogue) -> dict[str, Any]:
+        """
+        Return the envelope with the payload as the newest version of its schema has it.
+
+        The stored bytes stay as they came. What the catalogue does not know, or cannot upcast, is
+        returned as it is stored.
+        """
+        envelope: dict[str, Any] = msgspec.json.decode(self.envelope)
+        environment = self.topic.partition(".")[0]
+        contracts = catalogue.contracts(self.topic, (environment,))
+        contract = None if contracts is None else contracts.get(self.event_type)
+        version = dict(msgspec.json.decode(self.headers)).get("schema_version")
+        if contract is None or not isinstance(version, str):
+            return envelope
+        try:
+            payload = contract.upcast(msgspec.json.encode(envelope["payload"]), version)
+        except UndecodableError:
+            return envelope
+        return {**envelope, "payload": msgspec.json.decode(payload)}
 
 
 class EventStore(ProtocolOffsetStore, Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from types import MappingProxyType
@@ -42,6 +42,7 @@ class TopicSpec:
         cleanup: `delete` by age or `compact` by key.
         max_message_bytes: Largest record batch that the broker takes.
         min_insync_replicas: Copies that must have a record before it counts as acknowledged.
+        services: Services that fill in this template; those of the catalogue by default.
         contracts: Made from `models`: the contract of each event type.
 
     Raises:
@@ -64,6 +65,7 @@ class TopicSpec:
     cleanup: Literal["delete", "compact"] = "delete"
     max_message_bytes: int = MAX_MESSAGE_BYTES
     min_insync_replicas: int = 2
+    services: tuple[str, ...] = ()
     contracts: Mapping[str, EventContract] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -107,6 +109,8 @@ class TopicSpec:
             raise ConfigurationError(
                 f"topic {self.name}: partitions, replication and retention must be positive"
             )
+        if self.services and not self.is_template:
+            raise ConfigurationError(f"topic {self.name}: services fill in templates only")
         if not 1 <= self.min_insync_replicas <= self.replication:
             raise ConfigurationError(
                 f"topic {self.name}: min_insync_replicas is {self.min_insync_replicas}, expected "
@@ -123,7 +127,7 @@ class TopicSpec:
         if not self.is_template:
             return self
         name = f"{kebab(service)}.{self.name[len(_TEMPLATE) :]}"
-        return replace(self, name=name, models=self.contracts)
+        return replace(self, name=name, models=self.contracts, services=())
 
     @property
     def dlq(self) -> TopicSpec:
@@ -176,6 +180,7 @@ class Catalogue:
         self._specs = tuple(specs)
         self._services = _services(services)
         self._topics = _instantiate(self._specs, self._services)
+        self._templates = {s.name[len(_TEMPLATE) :]: s for s in self._specs if s.is_template}
         self._by_type: dict[str, list[TopicSpec]] = {}
         for spec in self._specs:
             for event_type in spec.contracts:
@@ -258,6 +263,28 @@ class Catalogue:
             self._routes[cache_key] = route
         return route
 
+    def contracts(
+        self, topic: str, environments: Collection[str] = ENVIRONMENTS
+    ) -> Mapping[str, EventContract] | None:
+        """
+        Return what a topic holds by event type; None when the catalogue does not have it.
+
+        A template holds for services too that are not in the catalogue: readers meet them.
+
+        Args:
+            topic: Full or logical name.
+            environments: The known environments.
+        """
+        try:
+            name = TopicName.parse(topic, environments=environments)
+        except InvalidTopicError:
+            return None
+        if name.kind != "topic":
+            return None
+        rest = f"{name.domain}.{name.action}.v{name.major}"
+        spec = self._topics.get(f"{name.service}.{rest}") or self._templates.get(rest)
+        return None if spec is None else spec.contracts
+
     def _find(
         self,
         event_type: str,
@@ -320,7 +347,9 @@ class Catalogue:
         if not spec.is_template:
             return spec
         segment = kebab(service)
-        if segment not in self._services:
+        if spec.services:
+            segment = _own_segment(spec, segment)
+        elif segment not in self._services:
             raise UnknownTopicError(
                 f"service {service[:80]!r} is not in the catalogue, which has "
                 f"{_listed(self.services)}: add it by with_services({service[:80]!r})",
@@ -347,12 +376,27 @@ def _services(names: Sequence[str]) -> dict[str, str]:
 def _instantiate(specs: Sequence[TopicSpec], services: Mapping[str, str]) -> dict[str, TopicSpec]:
     topics: dict[str, TopicSpec] = {}
     for spec in specs:
-        made = [spec.instantiate(name) for name in services] if spec.is_template else [spec]
+        names = _services(spec.services) if spec.services else services
+        made = [spec.instantiate(name) for name in names] if spec.is_template else [spec]
         for one in made:
             if one.name in topics:
                 raise ConfigurationError(f"topic {one.name!r} is in the catalogue twice")
             topics[one.name] = one
     return topics
+
+
+def _own_segment(spec: TopicSpec, segment: str) -> str:
+    """Return who of a template's own services an event belongs to."""
+    own = _services(spec.services)
+    if segment in own:
+        return segment
+    if len(own) == 1:
+        return next(iter(own))
+    names = _listed([f"{name}.{spec.name[len(_TEMPLATE) :]}" for name in own])
+    raise UnknownTopicError(
+        f"service {segment[:80]!r} has no topic of {spec.name!r}, say which: {names}",
+        topic=spec.name,
+    )
 
 
 def _newest(specs: Sequence[TopicSpec], event_type: str) -> TopicSpec:

@@ -16,12 +16,12 @@ from spile.topics._json import find_non_finite, is_deeper, json_encoder
 from spile.topics._limits import MAX_JSON_DEPTH
 from spile.topics._wire import read_instant
 from spile.topics.events.observability._base import (
-    SCHEMA_VERSION,
     EventMetadata,
     ObservabilityEvent,
     PerformanceMetrics,
     nest,
 )
+from spile.topics.events.observability._upcasting import SCHEMA_VERSION
 from spile.topics.payloads._fast import make_struct, struct_of
 
 

@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 from uuid import UUID
 
 import msgspec
 from pydantic import BaseModel, ValidationError
 
 from spile.spi import InvalidEventError, MessageTooLargeError, UndecodableError
+from spile.topics._event_names import upper_snake
+from spile.topics._ids import correlation_uuid
 from spile.topics._json import is_deeper
 from spile.topics._limits import MAX_JSON_DEPTH, MAX_PAYLOAD_BYTES, MAX_RECORD_BYTES
+from spile.topics._upcasting import Upcast, Upcasts
 from spile.topics.events.observability._base import ObservabilityEvent, explain
-from spile.topics.payloads._codec import ModelCodec, codec_of, is_at_end_of_time, utc_text
+from spile.topics.events.observability._upcasting import upcast
+from spile.topics.payloads._codec import (
+    ModelCodec,
+    codec_of,
+    encode,
+    is_at_end_of_time,
+    utc_text,
+)
 from spile.topics.payloads._envelope import envelope_decoder, is_event_type
 
 _EVENT_KEYS: Final = ("session_id", "workflow_id", "agent_id")
-_WORD_STARTS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[.\s-]+")
 _UUID_LENGTH: Final = 36
 
 
-def upper_snake(name: str) -> str:
-    """
-    Return the UPPER_SNAKE form of an event's name in its family.
-
-    `PreToolUse` -> `PRE_TOOL_USE`, `plan.step_started` -> `PLAN_STEP_STARTED`.
-    """
-    return _WORD_STARTS.sub("_", name).upper()
-
-
 def stated_type(payload: BaseModel | Mapping[str, Any]) -> str | None:
-    """Return the event type that a payload says it has, in UPPER_SNAKE; None when it says none."""
-    if isinstance(payload, BaseModel):
-        value: object = payload.__dict__.get("event_type")
-    else:
-        value = payload.get("event_type")
+    """
+    Return the event type that a payload says it has, in UPPER_SNAKE; None when it says none.
+
+    It stands in `event_type`, or in the `event` of telemetry.
+    """
+    values = payload.__dict__ if isinstance(payload, BaseModel) else payload
+    value: object = values.get("event_type")
+    if value is None:
+        value = values.get("event")
     return upper_snake(value) if isinstance(value, str) else None
 
 
@@ -71,16 +74,26 @@ class EventContract:
         model: The payload's model; None for any JSON object. A model is validated strictly,
             whatever its own configuration says.
         schema_version: Version of the payload's schema, `major.minor.patch`.
-        key: Names of the fields that key the record; the first that is set is taken.
+        key: Names of the fields that key the record; the first that is set is taken. A dot leads
+            into a nested value.
+        upcasts: The steps from older versions to this one. With them a payload of any other
+            version is refused; without them every older minor of the same major is read as it is,
+            since a minor version only adds.
+        correlation: Names of the fields whose text makes the correlation id (`correlation_uuid`)
+            where a model's payload has none of its own; the first that is set is taken.
 
     Raises:
         InvalidEventError: The event type is not UPPER_SNAKE_CASE.
+        ConfigurationError: The schema version is none, or the upcasts do not lead to it.
     """
 
     __slots__ = (
         "_codec",
+        "_correlation",
         "_is_event",
+        "_key",
         "_may_overflow",
+        "_upcasts",
         "_whole",
         "event_type",
         "has_fast_path",
@@ -96,6 +109,8 @@ class EventContract:
         *,
         schema_version: str = "1.0.0",
         key: Sequence[str] = (),
+        upcasts: Sequence[Upcast] = (),
+        correlation: Sequence[str] = (),
     ) -> None:
         if not is_event_type(event_type):
             raise InvalidEventError(
@@ -108,7 +123,10 @@ class EventContract:
         self.model = model
         self.schema_version = schema_version
         self.key = tuple(key)
+        self._key = tuple(tuple(name.split(".")) for name in key)
+        self._correlation = tuple(tuple(name.split(".")) for name in correlation)
         self._codec = codec_of(model)
+        self._upcasts = Upcasts(upcasts, schema_version)
         self._is_event = model is not None and issubclass(model, ObservabilityEvent)
         self.has_fast_path = self._codec.fast
         struct = self._codec.struct
@@ -182,31 +200,84 @@ class EventContract:
         )
 
     def _prepared(self, data: bytes, values: Mapping[str, Any]) -> Prepared:
-        key = next((str(v) for name in self.key if (v := values.get(name)) is not None), None)
+        key = _first(values, self._key)
         if self.model is None:
             return Prepared(data, key=key)
         timestamp = values.get("timestamp")
+        correlation_id = _own_id(values.get("correlation_id"))
+        if correlation_id is None and (text := _first(values, self._correlation)) is not None:
+            correlation_id = str(correlation_uuid(text))
         return Prepared(
             data,
             _own_id(values.get("event_id")),
-            _own_id(values.get("correlation_id")),
+            correlation_id,
             _own_id(values.get("causation_id")),
             _own_time(timestamp),
             key,
         )
 
-    def decode(self, payload_json: bytes | msgspec.Raw | Mapping[str, Any]) -> Any:
+    @property
+    def readable(self) -> str:
+        """The schema versions that can be read, in words."""
+        if self._upcasts:
+            return " and ".join(self._upcasts.known)
+        return f"up to {self.schema_version} of the same major"
+
+    def reads(self, version: str) -> bool:
+        """Say whether payloads of a schema version can be read, as they are or upcast."""
+        return self._upcasts.reads(version)
+
+    def _is_old(self, version: str | None) -> TypeGuard[str]:
+        return (
+            version is not None and version != self.schema_version and self._upcasts.is_old(version)
+        )
+
+    def upcast(self, payload_json: bytes | msgspec.Raw, version: str | None) -> bytes:
+        """
+        Return the JSON of a payload as the newest version has it; not validated.
+
+        Raises:
+            UndecodableError: There is no way from this version, or the payload is no JSON object.
+        """
+        if not self._upcasts:
+            return bytes(payload_json)
+        stated = version or self.schema_version
+        return self._read(lambda data: encode(self._newest(data, stated)), payload_json)
+
+    def decode(
+        self,
+        payload_json: bytes | msgspec.Raw | Mapping[str, Any],
+        version: str | None = None,
+    ) -> Any:
         """
         Read a payload: an instance of the model, or a dict where there is no model.
+
+        Args:
+            payload_json: The payload.
+            version: Its schema version, as the header states it; the newest by default. What is
+                older is upcast first.
 
         Raises:
             UndecodableError: It breaks the contract; names field and event type.
         """
+        if self._is_old(version):
+            return self._read(
+                lambda data: self._codec.read(self._newest(data, version)), payload_json
+            )
         return self._read(self._codec.read, payload_json)
 
-    def view(self, payload_json: msgspec.Raw) -> Any:
+    def _newest(
+        self, payload: bytes | msgspec.Raw | Mapping[str, Any], version: str
+    ) -> dict[str, Any]:
+        if not isinstance(payload, Mapping):
+            payload = msgspec.json.decode(payload, type=dict[str, Any])
+        if self._is_event:
+            payload = upcast(payload)  # its own word on its version goes before the header's
+        return self._upcasts.apply(payload, version) if self._is_old(version) else dict(payload)
+
+    def view(self, payload_json: msgspec.Raw, version: str | None = None) -> Any:
         """
-        Validate a payload and return it as the lightest object there is.
+        Validate a payload and return it as the lightest object there is; an older one upcast.
 
         A struct whose attributes are the fields of the wire (an observability event's own fields
         stand under `payload`; fields that are not set are `msgspec.UNSET`), or a mapping where the
@@ -215,6 +286,8 @@ class EventContract:
         Raises:
             UndecodableError: It breaks the contract; names field and event type.
         """
+        if self._is_old(version):
+            payload_json = msgspec.Raw(self.upcast(payload_json, version))
         return self._read(self._codec.view, payload_json)
 
     def read_record(self, value: bytes) -> Any:
@@ -278,7 +351,27 @@ def _own_time(value: Any) -> str | None:
 
 
 def _own_id(value: Any) -> str | None:
-    return str(value) if isinstance(value, UUID) else None
+    if isinstance(value, UUID):
+        return str(value)
+    if type(value) is not str or len(value) != _UUID_LENGTH:
+        return None
+    try:
+        return str(UUID(value))
+    except ValueError:
+        return None
+
+
+def _first(values: Mapping[str, Any], paths: Sequence[Sequence[str]]) -> str | None:
+    for path in paths:
+        value: Any = values.get(path[0])
+        for name in path[1:]:
+            if isinstance(value, dict):
+                value = cast("dict[str, Any]", value).get(name)
+            else:
+                value = getattr(value, name, None)
+        if value is not None:
+            return str(value)
+    return None
 
 
 def _is_readable(payload: Any) -> bool:

@@ -20,8 +20,6 @@ from spile.topics.events.observability._agent import (
 )
 from spile.topics.events.observability._base import (
     EMBEDDING_LENGTH,
-    KNOWN_SCHEMA_VERSIONS,
-    SCHEMA_VERSION,
     EventCategory,
     EventMetadata,
     ObservabilityEvent,
@@ -53,6 +51,11 @@ from spile.topics.events.observability._tool import (
     ToolRegisteredEvent,
     ToolUnregisteredEvent,
     ToolUpdatedEvent,
+)
+from spile.topics.events.observability._upcasting import (
+    KNOWN_SCHEMA_VERSIONS,
+    SCHEMA_VERSION,
+    UPCASTS,
 )
 from spile.topics.events.observability._workflow import (
     NodeCompletedEvent,
@@ -108,6 +111,7 @@ __all__ = [
     "EVENT_MODELS",
     "KNOWN_SCHEMA_VERSIONS",
     "SCHEMA_VERSION",
+    "UPCASTS",
     "AgentCapabilityUtilizedEvent",
     "AgentPausedEvent",
     "AgentResumedEvent",

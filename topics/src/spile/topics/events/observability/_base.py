@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, cast
 
@@ -11,7 +10,6 @@ import msgspec
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -21,22 +19,17 @@ from pydantic import (
 
 from spile.spi import InvalidEventError
 from spile.topics._ids import uuid7
+from spile.topics._strict import Milliseconds, Share, Strict, now
 from spile.topics._wire import Id, Instant, Wire
-
-SCHEMA_VERSION: Final = "1.1.0"
-"""The newest version of the observability events."""
-
-KNOWN_SCHEMA_VERSIONS: Final = ("1.0.0", SCHEMA_VERSION)
-"""The versions that this release reads."""
+from spile.topics.events.observability._upcasting import (
+    KNOWN_SCHEMA_VERSIONS,
+    SCHEMA_VERSION,
+    upcast,
+)
 
 EMBEDDING_LENGTH: Final = 1536
 """Length of a semantic embedding."""
 
-Milliseconds = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
-Number = Annotated[float, Field()]
-Share = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(min_length=1)]
 Embedding = Annotated[list[float], Field(min_length=EMBEDDING_LENGTH, max_length=EMBEDDING_LENGTH)]
 
 
@@ -52,18 +45,16 @@ class EventCategory(StrEnum):
     SYSTEM = "system"
 
 
-def _known_version(value: str) -> str:
+def _newest_version(value: str) -> str:
     if value not in KNOWN_SCHEMA_VERSIONS:
         known = " and ".join(KNOWN_SCHEMA_VERSIONS)
         raise ValueError(f"unknown schema version, this release reads {known}")
+    if value != SCHEMA_VERSION:
+        raise ValueError(f"old schema version, this release writes {SCHEMA_VERSION}")
     return value
 
 
-class _Strict(BaseModel, frozen=True):
-    model_config = ConfigDict(
-        strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
-    )
-
+class _Strict(Strict, frozen=True):
     @model_serializer(mode="wrap")
     def _write(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in handler(self).items() if value is not None}
@@ -80,18 +71,14 @@ class PerformanceMetrics(_Strict, frozen=True):
 class EventMetadata(_Strict, frozen=True):
     """Where an event comes from and what it belongs to."""
 
-    schema_version: Annotated[
-        str, AfterValidator(_known_version), Wire(Literal["1.0.0", "1.1.0"])
-    ] = SCHEMA_VERSION
+    schema_version: Annotated[str, AfterValidator(_newest_version), Wire(Literal["1.1.0"])] = (
+        SCHEMA_VERSION
+    )
     correlation_id: Id | None = None
     source_service: str | None = None
     trace_id: str | None = None
     span_id: str | None = None
     sampling_probability: Share | None = None
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class ObservabilityEvent(_Strict, frozen=True):
@@ -106,7 +93,7 @@ class ObservabilityEvent(_Strict, frozen=True):
     """Names of the fields that every event has; all others stand under `payload`."""
 
     event_id: Id = Field(default_factory=uuid7)
-    timestamp: Instant = Field(default_factory=_now)
+    timestamp: Instant = Field(default_factory=now)
     event_type: str
     event_category: str
     workflow_id: Id | None = None
@@ -149,9 +136,12 @@ class ObservabilityEvent(_Strict, frozen=True):
     @model_validator(mode="before")
     @classmethod
     def _flatten(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or "payload" not in data:
-            return cast("Any", data)
-        flat = dict(cast("dict[str, Any]", data))
+        if not isinstance(data, dict):
+            return data
+        data = upcast(cast("dict[str, Any]", data))
+        if "payload" not in data:
+            return data
+        flat = dict(data)
         payload = flat.pop("payload")
         if not isinstance(payload, dict):
             raise ValueError("payload must be an object")  # noqa: TRY004 - pydantic wants ValueError
