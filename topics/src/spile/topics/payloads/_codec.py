@@ -166,7 +166,7 @@ class EventCodec:
     def write(self, payload: BaseModel | Mapping[str, Any]) -> tuple[bytes, Mapping[str, Any]]:
         """Validate a mapping (nested or flat) or an instance, and write it nested."""
         if type(payload) is self._model:
-            nested = self._from_instance(cast("ObservabilityEvent", payload))
+            nested = self.nested(cast("ObservabilityEvent", payload))
         elif isinstance(payload, dict):  # quicker than asking for an abstract class
             nested = self._complete(payload)
         elif isinstance(payload, BaseModel):
@@ -184,7 +184,8 @@ class EventCodec:
             raw = encode(nested)
         return raw, nested
 
-    def _from_instance(self, event: ObservabilityEvent) -> dict[str, Any]:
+    def nested(self, event: ObservabilityEvent) -> dict[str, Any]:
+        """Return the wire form of an event, not validated again; ids are UUIDs still."""
         values = event.__dict__.copy()
         if type(timestamp := values["timestamp"]) is datetime:
             values["timestamp"] = utc_text(timestamp)
@@ -225,7 +226,7 @@ class EventCodec:
         if is_deeper(raw, MAX_JSON_DEPTH):
             return self._model.parse(raw)
         try:
-            return self._instance(struct)
+            return self.instance(struct)
         except OverflowError:
             return self._model.parse(raw)
 
@@ -240,7 +241,13 @@ class EventCodec:
             self._model.parse(bytes(data))
         return struct
 
-    def _instance(self, struct: msgspec.Struct) -> ObservabilityEvent:
+    def instance(self, struct: msgspec.Struct) -> ObservabilityEvent:
+        """
+        Return the event that a struct of this codec stands for.
+
+        Raises:
+            OverflowError: Its time lies beyond the calendar in UTC.
+        """
         given = _set_fields(struct)
         given.update(_set_fields(given.pop("payload")))
         if given["timestamp"].tzinfo is not UTC:
