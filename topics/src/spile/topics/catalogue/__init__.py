@@ -11,9 +11,11 @@ from spile.topics.catalogue._plan import (
     plan,
     topic_setup,
 )
+from spile.topics.catalogue._telemetry import TELEMETRY_SOURCES, telemetry_topic
 
 __all__ = [
     "ENVIRONMENTS",
+    "TELEMETRY_SOURCES",
     "Catalogue",
     "Difference",
     "Plan",
@@ -26,5 +28,6 @@ __all__ = [
     "default_catalogue",
     "kebab",
     "plan",
+    "telemetry_topic",
     "topic_setup",
 ]
