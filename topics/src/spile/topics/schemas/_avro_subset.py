@@ -78,7 +78,7 @@ class AvroReading:
             if (ours, theirs) in _PROMOTIONS:
                 return []
             return [_refused(path, "type", f"may be {ours}, the reader takes {theirs}")]
-        if ours in _NAMED and written.name != reader.name and not reader.is_alias(written.name):
+        if ours in _NAMED and not reader.goes_by(written.name):
             return [_refused(path, "name", f"is {written.name}, the reader knows {reader.name}")]
         return self._same_kind(written, reader, path, depth)
 
@@ -172,9 +172,10 @@ class _Typed:
     def name(self) -> str:
         return _full(str(self.mapping.get("name", "")), self.space)
 
-    def is_alias(self, name: str) -> bool:
+    def goes_by(self, name: str) -> bool:
+        """Say whether this is a type's name or alias; namespaces do not count."""
         aliases: list[str] = self.mapping.get("aliases", [])
-        return name in {_full(alias, self.space) for alias in aliases}
+        return _short(name) in {_short(known) for known in (self.name, *aliases)}
 
 
 class _Names:
@@ -216,6 +217,10 @@ class _Names:
                 raise SchemaError(f"the schema names the type {schema[:80]!r}, and has none such")
             return found
         return typed
+
+
+def _short(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def _full(name: str, space: str) -> str:
