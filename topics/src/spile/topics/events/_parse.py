@@ -126,17 +126,15 @@ def _model_of(values: Mapping[str, Any]) -> type[BaseModel]:
 
 
 def _unknown(kind: str) -> InvalidEventError:
-    known = {_spelling(name, model): name for name, model in MODELS.items()}
-    near = difflib.get_close_matches(kind[:_SHOWN], known, n=3, cutoff=0.6)
-    if not near:
-        wanted = upper_snake(kind[:_SHOWN])
-        close = difflib.get_close_matches(wanted, known.values(), n=3, cutoff=0.6)
-        near = [spelling for spelling, name in known.items() if name in close]
-    hint = f", did you mean {' or '.join(near)}?" if near else f", known are {', '.join(known)}"
+    shown = kind[:_SHOWN]
+    near = difflib.get_close_matches(upper_snake(shown), MODELS, n=3, cutoff=0.6)
+    if is_event_type(shown):
+        listed = near or list(MODELS)
+    else:
+        listed = [_spelling(name, MODELS[name]) for name in near or MODELS]
+    hint = f"did you mean {' or '.join(listed)}?" if near else f"known are {', '.join(listed)}"
     return InvalidEventError(
-        f"event_type: {kind[:_SHOWN]!r} is no event type{hint}",
-        event_type=kind[:_SHOWN],
-        field="event_type",
+        f"event_type: {shown!r} is no event type, {hint}", event_type=shown, field="event_type"
     )
 
 
