@@ -5,9 +5,11 @@ The schemas of all events: generated from the models, released, compared.
 releases, which is stricter.
 """
 
+from spile.topics.schemas._asyncapi import ASYNCAPI_VERSION, asyncapi
 from spile.topics.schemas._check import Finding, check_schemas
 from spile.topics.schemas._compare import compare
 from spile.topics.schemas._difference import Difference, Level, SchemaKind
+from spile.topics.schemas._export import ExportFormat, avro_schemas, to_yaml
 from spile.topics.schemas._families import FAMILIES, Family, family
 from spile.topics.schemas._files import (
     Release,
@@ -24,15 +26,19 @@ from spile.topics.schemas._policy import Change, changes
 from spile.topics.schemas._versions import Version
 
 __all__ = [
+    "ASYNCAPI_VERSION",
     "FAMILIES",
     "Change",
     "Difference",
+    "ExportFormat",
     "Family",
     "Finding",
     "Level",
     "Release",
     "SchemaKind",
     "Version",
+    "asyncapi",
+    "avro_schemas",
     "broken_releases",
     "changes",
     "check_schemas",
@@ -44,5 +50,6 @@ __all__ = [
     "releases",
     "render",
     "stale_files",
+    "to_yaml",
     "write_files",
 ]

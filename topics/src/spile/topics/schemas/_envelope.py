@@ -9,6 +9,13 @@ from spile.topics.schemas._generate import INSTANT, UUID, JsonSchema
 ENVELOPE_VERSION: Final = "1.0.0"
 """Version of the envelope."""
 
+CONTENT_TYPES: Final = (
+    "application/json",
+    "application/msgpack",
+    "application/vnd.confluent.avro",
+)
+"""How the value of a record may be encoded; the header says which."""
+
 _EVENT_TYPE: Final = "^[A-Z][A-Z0-9]*(_[A-Z0-9]+)*$"
 
 
@@ -43,4 +50,40 @@ def envelope_schema() -> JsonSchema:
             "service",
             "payload",
         ],
+    }
+
+
+def headers_schema() -> JsonSchema:
+    """Return the JSON Schema of a record's headers, each as the text that it is on the wire."""
+    number = {"type": "string", "pattern": "^[0-9]+$"}
+    optional: dict[str, JsonSchema] = {
+        "trace_id": _text("W3C trace.", pattern="^[0-9a-f]{32}$"),
+        "span_id": _text("W3C span.", pattern="^[0-9a-f]{16}$"),
+        "parent_span_id": _text("The span above.", pattern="^[0-9a-f]{16}$"),
+        "traceparent": _text("W3C trace context, made of trace_id and span_id."),
+        "operation_name": _text("What the publisher was doing."),
+        "destination": _text("Whom it is for."),
+        "routing_key": _text("How to route it."),
+        "partition_key": _text("The record's key, where it is not that of the topic."),
+        "priority": {"type": "string", "enum": ["low", "normal", "high", "critical"]},
+        "retry_count": number,
+        "max_retries": number,
+        "ttl_seconds": number,
+    }
+    required: dict[str, JsonSchema] = {
+        "content_type": _text("How the value is encoded.", enum=list(CONTENT_TYPES)),
+        "correlation_id": _uuid("That of the envelope."),
+        "message_id": _uuid("The envelope's event_id."),
+        "timestamp": {**INSTANT, "description": "That of the envelope."},
+        "source": _text("The publishing service.", minLength=1),
+        "event_type": _text("That of the envelope.", pattern=_EVENT_TYPE),
+        "schema_version": _text(
+            "Version of the payload's schema.", pattern="^[0-9]+\\.[0-9]+\\.[0-9]+$"
+        ),
+    }
+    return {
+        "type": "object",
+        "description": "Headers of a record: UTF-8 text; unknown ones are left alone.",
+        "properties": {**required, **optional},
+        "required": list(required),
     }

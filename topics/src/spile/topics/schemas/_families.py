@@ -9,8 +9,8 @@ from typing import Final
 from pydantic import BaseModel
 
 from spile.spi import ConfigurationError
-from spile.topics import events, upper_snake
-from spile.topics.events import EVENT_MODELS, SCHEMA_VERSION
+from spile.topics import upper_snake
+from spile.topics.events import EVENT_MODELS, MODELS, SCHEMA_VERSION
 from spile.topics.schemas._envelope import ENVELOPE_VERSION, envelope_schema
 from spile.topics.schemas._generate import DIALECT, JsonSchema, one_of
 
@@ -87,6 +87,12 @@ _ROOMS: Final = (
         version="1.0.0",
         description="Requests for work, and their two kinds of answer; the envelope says which.",
     ),
+    _Room(
+        name="dead_letters",
+        family="dead_letter_records",
+        version="1.0.0",
+        description="Records of dead letter queues, as typed values.",
+    ),
 )
 
 _OBSERVABILITY: Final = Family(
@@ -104,15 +110,12 @@ _ENVELOPE: Final = Family(
 )
 
 
-def _of_room(room: _Room) -> Family | None:
-    known: Mapping[str, type[BaseModel]] = getattr(events, "MODELS", {})
+def _of_room(room: _Room) -> Family:
     models = {
         event_type: model
-        for event_type, model in known.items()
+        for event_type, model in MODELS.items()
         if room.name in model.__module__.split(".")
     }
-    if not models:
-        return None
     return Family(
         name=room.family,
         version=room.version,
@@ -123,9 +126,7 @@ def _of_room(room: _Room) -> Family | None:
 
 
 FAMILIES: Final[Mapping[str, Family]] = {
-    family.name: family
-    for family in (_ENVELOPE, _OBSERVABILITY, *map(_of_room, _ROOMS))
-    if family is not None
+    family.name: family for family in (_ENVELOPE, _OBSERVABILITY, *map(_of_room, _ROOMS))
 }
 """Every family by its name, the envelope first."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from spile.spi import ConfigurationError, SchemaError
+from spile.topics.schemas._export import avro_schemas
 from spile.topics.schemas._families import FAMILIES, Family
 from spile.topics.schemas._generate import JsonSchema
 from spile.topics.schemas._versions import Version
@@ -28,7 +29,11 @@ def render(schema: Any) -> str:
 
 def family_files(family: Family) -> dict[str, str]:
     """Return the files of a family, text by path below the folder of schemas."""
-    return {f"{family.name}.json": render(family.schema())}
+    avro = avro_schemas([family])
+    return {
+        f"{family.name}.json": render(family.schema()),
+        **{f"{_AVRO}/{name}.avsc": render(schema) for name, schema in avro.items()},
+    }
 
 
 def generated_files(families: Iterable[Family] | None = None) -> dict[str, str]:

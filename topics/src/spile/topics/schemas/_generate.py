@@ -52,6 +52,12 @@ class _WireSchema(GenerateJsonSchema):
             made.pop("default", None)
         return made
 
+    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
+        made = super().tagged_union_schema(schema)
+        # A word of OpenAPI, not of JSON Schema; the constants in the alternatives say the same.
+        made.pop("discriminator", None)
+        return made
+
     def uuid_schema(self, schema: core_schema.UuidSchema) -> JsonSchemaValue:
         return {**super().uuid_schema(schema), **UUID}
 
