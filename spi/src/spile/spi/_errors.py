@@ -6,11 +6,13 @@ SpileError
 │   ├── BrokerUnavailableError     no broker answered, or the connection was lost
 │   ├── DeliveryTimeoutError       no answer in time: neither a success nor a failure (TimeoutError)
 │   ├── CircuitOpenError           the breaker is open, nothing was sent (RuntimeError)
-│   └── HandlerStalledError        a handler did not finish in time (TimeoutError)
+│   ├── HandlerStalledError        a handler did not finish in time (TimeoutError)
+│   └── RegistryUnavailableError   the schema registry did not answer as one
 ├── PermanentError                 the same call fails again
 │   ├── InvalidEventError          the event breaks its contract (ValueError)
 │   ├── InvalidTopicError          the topic name breaks the naming rules (ValueError)
 │   ├── MessageTooLargeError       the event is larger than the limit
+│   ├── RedactionError             the event may hold a secret that cannot be removed
 │   ├── UnknownTopicError          no such topic in the catalogue or on the cluster
 │   ├── UnauthorisedError          the broker refuses these credentials or this operation
 │   └── RejectedError              the broker answered, and refused the record
@@ -66,6 +68,10 @@ class HandlerStalledError(RetriableError, TimeoutError):
     """Raised when a handler did not finish within the stall limit; its offsets are kept."""
 
 
+class RegistryUnavailableError(RetriableError):
+    """Raised when the schema registry did not answer, or not as a schema registry does."""
+
+
 class PermanentError(SpileError):
     """Raised when the same call would fail again."""
 
@@ -92,6 +98,23 @@ class InvalidEventError(PermanentError, ValueError):
         self.event_type = event_type
         self.field = field
         self.index = index
+
+
+class RedactionError(PermanentError):
+    """
+    Raised when an event may hold a secret that cannot be removed; nothing is written.
+
+    Attributes:
+        event_type: Type of the event, when it is known.
+        field: Path of the field in question, when one is.
+    """
+
+    def __init__(
+        self, message: str, *, event_type: str | None = None, field: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.event_type = event_type
+        self.field = field
 
 
 class InvalidTopicError(PermanentError, ValueError):
