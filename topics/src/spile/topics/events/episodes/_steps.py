@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, cast
 
-from pydantic import Discriminator, Field
+from pydantic import Discriminator, Field, Tag
 
 from spile.topics._json import JsonAny, JsonObject
 from spile.topics._strict import Count, Name, Sha256, Strict
@@ -126,10 +126,23 @@ class ErrorStep(_AtomicStep, frozen=True):
     content: StepFailure
 
 
+def _kind(value: object) -> str | None:
+    found: object = (
+        cast("dict[str, object]", value).get("kind")
+        if isinstance(value, dict)
+        else getattr(value, "kind", None)
+    )
+    return found if isinstance(found, str) else None
+
+
+# A function, not the field's name: pydantic's own error would quote the value.
 Step: TypeAlias = Annotated[
-    ThoughtStep | ToolCallStep | ObservationStep | ErrorStep,
+    Annotated[ThoughtStep, Tag("thought")]
+    | Annotated[ToolCallStep, Tag("tool_call")]
+    | Annotated[ObservationStep, Tag("observation")]
+    | Annotated[ErrorStep, Tag("error")],
     Discriminator(
-        "kind",
+        _kind,
         custom_error_type="kind",
         custom_error_message="kind must be thought, tool_call, observation or error",
     ),
