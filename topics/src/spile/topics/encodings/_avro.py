@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Final, Self
 
 import msgspec
@@ -12,7 +13,12 @@ from spile.spi import InvalidEventError, SchemaError, UndecodableError
 from spile.topics._json import is_deeper, json_encoder
 from spile.topics._limits import MAX_ENVELOPE_DEPTH, MAX_RECORD_BYTES
 from spile.topics.encodings._avro_read import MAX_VALUES, PROBLEMS, Reader, reader_of
-from spile.topics.encodings._avro_types import AvroType, SchemaReader
+from spile.topics.encodings._avro_types import (
+    AvroType,
+    SchemaReader,
+    canonical_form,
+    fingerprint,
+)
 from spile.topics.encodings._avro_write import MismatchError, Writer, writer_of
 
 MAX_SCHEMA_BYTES: Final = 64 * 1024
@@ -30,8 +36,6 @@ class AvroSchema:
 
     Source: Apache Avro specification 1.12, "Binary encoding".
     """
-
-    __slots__ = ("_definition", "_read", "_read_text", "_root", "_write")
 
     def __init__(self, definition: Any, root: AvroType) -> None:
         readers: dict[AvroType, Reader] = {}
@@ -69,6 +73,17 @@ class AvroSchema:
     def name(self) -> str:
         """Full name of the record, enum or fixed; the kind of anything else."""
         return self._root.name or self._root.kind
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """
+        The 8 bytes that stand for the schema in the single-object encoding.
+
+        Names, order and types of the fields decide; logical types and defaults do not.
+
+        Source: Apache Avro specification 1.12, "Schema Fingerprints".
+        """
+        return fingerprint(canonical_form(self._root))
 
     def __repr__(self) -> str:
         return f"AvroSchema({self.name})"

@@ -245,3 +245,60 @@ def _counted(values: int) -> int:
     if values > MAX_SCHEMA_VALUES:
         raise SchemaError(f"a datum of the schema can have more than {MAX_SCHEMA_VALUES} values")
     return values
+
+
+def canonical_form(  # noqa: PLR0911 - one return a kind
+    node: AvroType, written: set[str] | None = None
+) -> str:
+    """
+    Return the parsing canonical form of a type.
+
+    Source: Apache Avro specification 1.12, "Parsing Canonical Form".
+    """
+    written = set() if written is None else written
+    if node.kind == "union":
+        return f"[{','.join(canonical_form(part, written) for part in node.branches)}]"
+    if node.items is not None:
+        key = "items" if node.kind == "array" else "values"
+        return f'{{"type":"{node.kind}","{key}":{canonical_form(node.items, written)}}}'
+    if not node.name:
+        return f'"{node.kind}"'
+    if node.name in written:
+        return f'"{node.name}"'
+    written.add(node.name)
+    start = f'{{"name":"{node.name}","type":"{node.kind}"'
+    if node.kind == "enum":
+        return f'{start},"symbols":[{",".join(map(_quoted, node.symbols))}]}}'
+    if node.kind == "fixed":
+        return f'{start},"size":{node.size}}}'
+    fields = (
+        f'{{"name":"{part.name}","type":{canonical_form(part.type, written)}}}'
+        for part in node.fields
+    )
+    return f'{start},"fields":[{",".join(fields)}]}}'
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
+
+
+def fingerprint(text: str) -> bytes:
+    """
+    Return the 64-bit Rabin fingerprint, as the single-object encoding writes it.
+
+    Source: Apache Avro specification 1.12, "Schema Fingerprints".
+    """
+    found = _EMPTY
+    for byte in text.encode():
+        found = (found >> 8) ^ _TABLE[(found ^ byte) & 255]
+    return found.to_bytes(8, "little")
+
+
+def _table_entry(index: int) -> int:
+    for _ in range(8):
+        index = (index >> 1) ^ (_EMPTY & -(index & 1))
+    return index
+
+
+_EMPTY: Final = 0xC15D213AA4D7A795
+_TABLE: Final = tuple(map(_table_entry, range(256)))
