@@ -8,15 +8,19 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from msgspec import structs
 
+from spile.adapters.delivery import Record
 from spile.adapters.memory import MemoryCluster
 from spile.adapters.publishing import EventPublisher
 from spile.adapters.subscribing import EventReader
+from spile.spi import InvalidEventError
 from spile.topics import correlation_uuid, default_catalogue
 from spile.topics.events import (
     AgentRoutingRequested,
     Episode,
     EpisodeStatusChangedEvent,
+    Octets,
     PlanStepStartedEvent,
     SessionEndEvent,
     SessionStartEvent,
@@ -24,6 +28,7 @@ from spile.topics.events import (
     Thought,
     ThoughtStep,
     parse,
+    read_dead_letter,
 )
 
 RUN = "2025-10-06T12-30-00Z/refactor:config-loader"
@@ -138,3 +143,66 @@ async def test_a_telemetry_event_finds_its_topic_by_its_topic_name():
     assert await publisher.publish("planner.plan.step-started.v1", event) is True
     assert cluster.history[0].topic == "dev.planner.plan.step-started.v1"
     assert json.loads(cluster.history[0].value)["event_type"] == "PLAN_STEP_STARTED"
+
+
+def _record(topic: str) -> Record:
+    return Record(topic=topic, partition=0, offset=0, timestamp=0, key=None, value=b"x", headers=[])
+
+
+def _dead(bench, **changes: bytes | None) -> Record:
+    (kept,) = bench.cluster.records(f"{bench.topic}.dlq")
+    given = [
+        (name, changes.get(name.rpartition("dlq-")[2].replace("-", "_"), value))
+        for name, value in kept.headers
+    ]
+    headers = [pair for pair in given if pair[1] is not None]
+    return structs.replace(kept, headers=[*headers, ("null", None)])
+
+
+async def test_a_dead_letter_is_read_typed(bench):
+    """Where it came from, what went wrong, and its bytes, those that are no text in base64."""
+    record = bench.record(bench.topic, b"\xff\x00")
+    origin = Record(
+        topic=bench.topic,
+        partition=1,
+        offset=41,
+        timestamp=1_767_225_600_000,
+        key="schlüssel".encode(),
+        value=record.value,
+        headers=[("h", b"1"), ("h", b"\xff")],
+    )
+    await bench.dead_letters.keep(origin, ValueError("poison"), group="shop", attempts=4)
+    letter = read_dead_letter(_dead(bench))
+    assert (letter.original_topic, letter.original_partition) == (bench.topic, 1)
+    assert (letter.original_offset, letter.original_timestamp) == (41, NOW)
+    assert (letter.consumer_group, letter.attempts, letter.replay_count) == ("shop", 4, 0)
+    assert (letter.error_type, letter.error_message) == ("ValueError", "poison")
+    assert letter.first_failure <= letter.last_failure
+    assert letter.key == Octets(encoding="text", data="schlüssel")
+    assert letter.value == Octets(encoding="base64", data="/wA=")
+    assert [(h.name, h.value and h.value.to_bytes()) for h in letter.headers] == [
+        ("h", b"1"),
+        ("h", b"\xff"),
+        ("null", None),
+    ]
+    assert parse(letter.model_dump_json()) == letter
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("original_topic", None),
+        ("attempts", b"many"),
+        ("attempts", b"-1"),
+        ("original_timestamp", b"9" * 19),
+        ("original_offset", b"9" * 50),
+        ("error_digest", b"abc"),
+        ("first_failure", b"yesterday"),
+    ],
+)
+async def test_what_is_no_dead_letter_is_refused(bench, header, value):
+    """A header that is missing or senseless is named."""
+    await bench.dead_letters.keep(_record(bench.topic), ValueError("x"), group="shop", attempts=1)
+    with pytest.raises(InvalidEventError) as caught:
+        read_dead_letter(_dead(bench, **{header: value}))
+    assert caught.value.field == f"x-spile-dlq-{header.replace('_', '-')}"

@@ -11,6 +11,7 @@ from spile.topics.events.dead_letters import (
     DeadLetterHeader,
     DeadLetterRecord,
     Octets,
+    read_dead_letter,
 )
 from spile.topics.events.episodes import (
     Artifact,
@@ -208,6 +209,7 @@ __all__ = [
     "WorkflowResumedEvent",
     "WorkflowStartedEvent",
     "parse",
+    "read_dead_letter",
     "register_telemetry",
     "telemetry_model",
 ]
