@@ -1,6 +1,7 @@
 """The generator of workflows: causal order, repeatable, valid, lifelike."""
 
 import itertools
+import math
 import statistics
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -9,12 +10,16 @@ import pytest
 
 from spile.testkit.scenarios import (
     PLANS,
+    GeneratedEvent,
     MockEventGenerator,
+    RelatedEvent,
     WorkflowScenario,
     generate_sample_events,
+    with_related,
 )
-from spile.topics import default_catalogue
-from spile.topics.events import ObservabilityEvent
+from spile.testkit.scenarios._tools import TOOLS
+from spile.topics import default_catalogue, upper_snake
+from spile.topics.events import EVENT_MODELS, TELEMETRY_MODELS, ObservabilityEvent
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 SEEDS = range(12)
@@ -69,10 +74,8 @@ def test_scenario_is_one_whole_workflow(scenario):
     for seed in SEEDS:
         made = workflow(scenario, seed)
         assert made[0].event_type == "WORKFLOW_STARTED"
-        assert [one.event_type for one in made if one.event_type.startswith("WORKFLOW")] == [
-            "WORKFLOW_STARTED",
-            "WORKFLOW_ENDED",
-        ]
+        ends = ("WORKFLOW_STARTED", "WORKFLOW_ENDED")
+        assert [one.event_type for one in made if one.event_type in ends] == list(ends)
         assert {one.event.workflow_id for one in made} == {made[0].event.workflow_id}
         assert {one.event.session_id for one in made} == {made[0].event.session_id}
         assert {one.correlation_id for one in made} == {made[0].correlation_id}
@@ -206,6 +209,133 @@ def test_scenario_durations_and_failures_are_lifelike():
     assert failed("Read") < 0.06 < failed("run_tests") < 0.3
     sizes = [len(call.result["text"]) for call in of_tool("Read") if call.success]
     assert max(sizes) > 10 * min(sizes)
+
+
+def test_scenario_nodes_come_after_their_dependencies():
+    """A node starts when all that it waits for are done, and is done or failed once."""
+    for scenario in WorkflowScenario:
+        for seed in SEEDS:
+            done = []
+            for one in workflow(scenario, seed):
+                event = one.event
+                if one.event_type == "NODE_EXECUTING":
+                    assert event.dependencies_satisfied == done
+                    running = event.node_id
+                if one.event_type in {"NODE_COMPLETED", "NODE_FAILED"}:
+                    assert event.node_id == running
+                    done.append(event.node_id)
+            planned = [node.node_id for node in PLANS[scenario].nodes]
+            assert done == planned[: len(done)]
+
+
+def test_scenario_what_stops_goes_on():
+    """Paused workflows and agents are resumed before anything else of theirs happens."""
+    follower = {"WORKFLOW_PAUSED": "WORKFLOW_RESUMED", "AGENT_PAUSED": "AGENT_RESUMED"}
+    seen = Counter()
+    for scenario in WorkflowScenario:
+        for seed in range(60):
+            for before, after in itertools.pairwise(workflow(scenario, seed)):
+                if before.event_type in follower:
+                    seen[before.event_type] += 1
+                    assert after.event_type == follower[before.event_type]
+    assert set(seen) == set(follower)
+
+
+def test_scenarios_make_every_kind_of_observability_event():
+    """All 29 observability events occur."""
+    seen = {one.event.event_type for one in traffic(2, 25_000)}
+    assert seen == set(EVENT_MODELS)
+
+
+def test_scenario_sizes_are_lifelike():
+    """The median event has 400 to 900 bytes of JSON; some results have many KB and are cut."""
+    made = traffic(4, 6_000)
+    sizes = [len(one.event.model_dump_json()) for one in made]
+    assert 400 < statistics.median(sizes) < 900
+    assert max(sizes) > 15_000
+    cut = [call for call in of_type(made, "PostToolUse") if call.result_truncated]
+    assert cut
+    for call in cut:
+        assert len(call.result["text"]) == 16_384 < call.full_result_size
+
+
+def test_scenario_durations_are_log_normal():
+    """The logarithms of a tool's durations are symmetric about the median of its profile."""
+    profile = TOOLS["Read"]
+    took = [
+        math.log(call.execution_time_ms)
+        for call in of_type(traffic(6, 12_000), "PostToolUse")
+        if call.tool_name == "Read"
+    ]
+    assert len(took) > 500
+    assert statistics.mean(took) == pytest.approx(math.log(profile.median_ms), abs=0.15)
+    assert statistics.stdev(took) == pytest.approx(profile.spread, abs=0.1)
+
+
+def test_scenario_embeddings_come_when_asked_for():
+    """With `embeddings`, texts come with 1536 numbers; the same seed gives the same ones."""
+
+    def asked(*, embeddings):
+        generator = MockEventGenerator(seed=2, start=START, embeddings=embeddings)
+        made = list(generator.generate_workflow(WorkflowScenario.CODE_REVIEW))
+        return [one.query_embedding for one in of_type(made, "SemanticQuery")]
+
+    assert {len(one) for one in asked(embeddings=True)} == {1536}
+    assert asked(embeddings=True) == asked(embeddings=True)
+    assert set(asked(embeddings=False)) == {None}
+
+
+def test_related_events_repeat_and_keep_causes_and_times():
+    """Related events are the same each time; causes are earlier events of the same workflow."""
+    made = list(with_related(traffic(5, 3_000)))
+    again = list(with_related(traffic(5, 3_000)))
+    assert [one.event.model_dump_json() for one in made] == [
+        one.event.model_dump_json() for one in again
+    ]
+    times = [one.timestamp for one in made]
+    assert times == sorted(times)
+    seen = set()
+    for one in made:
+        assert one.causation_id is None or one.causation_id in seen
+        assert one.event_id not in seen
+        seen.add(one.event_id)
+
+
+def test_related_events_leave_the_others_as_they_are():
+    """Without the related events the traffic is what it was."""
+    made = with_related(traffic(5, 2_000))
+    assert [one for one in made if isinstance(one, GeneratedEvent)] == traffic(5, 2_000)
+
+
+def test_related_events_are_of_all_families_and_valid_for_the_catalogue():
+    """Sessions, episodes and all ten core telemetry events occur, and keep their contracts."""
+    catalogue = default_catalogue()
+    kinds = set()
+    for one in with_related(traffic(3, 4_000)):
+        if not isinstance(one, RelatedEvent):
+            continue
+        outgoing = one.outgoing()
+        route = catalogue.resolve(outgoing.event_type, environment="dev", service="agent")
+        prepared = route.contract.prepare(outgoing.payload)
+        assert prepared.event_id in {None, outgoing.event_id}
+        assert prepared.correlation_id == outgoing.correlation_id
+        kinds.add(one.event_type)
+    families = {"SESSION_START", "SESSION_END", "EPISODE_STATUS_CHANGED", "STEP_RECORDED"}
+    assert kinds == families | {upper_snake(name) for name in TELEMETRY_MODELS}
+
+
+def test_related_episode_has_steps_without_holes_and_ends_as_its_workflow():
+    """Steps count from 0 without holes; the episode ends with the status of the workflow."""
+    for seed in range(20):
+        made = list(with_related(workflow(WorkflowScenario.BUG_INVESTIGATION, seed)))
+        steps = [one.event.step for one in made if one.event_type == "STEP_RECORDED"]
+        assert [step.sequence for step in steps] == list(range(len(steps)))
+        episodes = [one.event for one in made if one.event_type == "EPISODE_STATUS_CHANGED"]
+        (ended,) = [one.event for one in made if one.event_type == "WORKFLOW_ENDED"]
+        assert [one.episode.status for one in episodes] == ["running", ended.status]
+        sessions = [one for one in made if one.event_type.startswith("SESSION")]
+        assert [one.event_type for one in sessions] == ["SESSION_START", "SESSION_END"]
+        assert sessions[0].event.event_id == sessions[1].event.session_id
 
 
 def test_generate_sample_events_gives_the_asked_number():

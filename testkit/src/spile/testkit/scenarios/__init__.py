@@ -6,15 +6,17 @@ Whole workflows of AI agents, made up but lifelike: causally ordered, repeatable
         ...
 
 `generate_workflow` gives the same events with what a publisher needs beside them: correlation and
-causation ids.
+causation ids; `with_related` adds the session, the episode and the telemetry around them.
 """
 
 from spile.testkit.scenarios._generator import MockEventGenerator, generate_sample_events
 from spile.testkit.scenarios._plans import PLANS
+from spile.testkit.scenarios._related import with_related
 from spile.testkit.scenarios._values import (
     GeneratedEvent,
     Node,
     Plan,
+    RelatedEvent,
     ToolProfile,
     Use,
     WorkflowScenario,
@@ -26,8 +28,10 @@ __all__ = [
     "MockEventGenerator",
     "Node",
     "Plan",
+    "RelatedEvent",
     "ToolProfile",
     "Use",
     "WorkflowScenario",
     "generate_sample_events",
+    "with_related",
 ]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from spile.testkit.scenarios._plans import PLANS
+from spile.testkit.scenarios._run import Run
 from spile.testkit.scenarios._values import GeneratedEvent, WorkflowScenario
 from spile.testkit.scenarios._workflow import Workflow
 from spile.topics.events import ObservabilityEvent
@@ -28,10 +29,19 @@ class MockEventGenerator:
     Args:
         seed: Decides everything; None takes one by chance.
         start: When the first event happens, aware; now by default.
+        embeddings: Whether what is asked and learnt comes with an embedding of 1536 numbers, which
+            makes it about 18 KB.
     """
 
-    def __init__(self, seed: int | None = None, *, start: datetime | None = None) -> None:
+    def __init__(
+        self,
+        seed: int | None = None,
+        *,
+        start: datetime | None = None,
+        embeddings: bool = False,
+    ) -> None:
         self._rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
+        self._embeddings = embeddings
         self._start = start or datetime.now(UTC)
 
     def generate_workflow_scenario(
@@ -59,7 +69,7 @@ class MockEventGenerator:
         # them one after the other.
         # The scenario is part of it: what differs must not share ids.
         rng = random.Random(f"{self._rng.getrandbits(64)} {scenario}")  # noqa: S311 - the same
-        return Workflow(plan=PLANS[scenario], rng=rng, now=start or self._start).play()
+        return self._workflow(scenario, rng, start or self._start).play()
 
     def generate_traffic(self, *, lanes: int = _LANES) -> Iterator[GeneratedEvent]:
         """
@@ -78,13 +88,14 @@ class MockEventGenerator:
     def _lane(self, rng: random.Random) -> Iterator[GeneratedEvent]:
         now = self._start + timedelta(seconds=rng.uniform(0, _PAUSE_S))
         while True:
-            workflow = Workflow(
-                plan=PLANS[rng.choice(_SCENARIOS)],
-                rng=random.Random(rng.getrandbits(64)),  # noqa: S311 - the same
-                now=now,
-            )
+            scenario, own = rng.choice(_SCENARIOS), rng.getrandbits(64)
+            workflow = self._workflow(scenario, random.Random(own), now)  # noqa: S311 - the same
             yield from workflow.play()
-            now = workflow.now + timedelta(seconds=rng.uniform(1, _PAUSE_S))
+            now = workflow.run.now + timedelta(seconds=rng.uniform(1, _PAUSE_S))
+
+    def _workflow(self, scenario: WorkflowScenario, rng: random.Random, now: datetime) -> Workflow:
+        run = Run(rng=rng, now=now, embeddings=self._embeddings)
+        return Workflow(plan=PLANS[scenario], run=run)
 
 
 def generate_sample_events(count: int, seed: int | None = None) -> list[ObservabilityEvent]:

@@ -52,6 +52,7 @@ _FEATURE_DEVELOPMENT = Plan(
     goal="add a limit to {symbol} in {file}",
     priority="normal",
     result="feature built and tested",
+    updates=("lint",),
     nodes=(
         Node(
             node_id="explore",
@@ -134,6 +135,7 @@ _PERFORMANCE_OPTIMIZATION = Plan(
     goal="make {symbol} in {service} twice as fast",
     priority="normal",
     result="p95 halved",
+    brings=("run_profiler",),
     nodes=(
         Node(
             node_id="measure",
@@ -173,6 +175,8 @@ _SECURITY_AUDIT = Plan(
     goal="look for ways around {symbol}",
     priority="high",
     result="audited, two findings of low severity",
+    brings=("scan_dependencies",),
+    updates=("WebSearch",),
     nodes=(
         Node(
             node_id="inventory",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 from uuid import UUID
+
+from pydantic import BaseModel
 
 from spile.adapters.delivery import OutgoingEvent
 from spile.topics import upper_snake
@@ -123,6 +126,8 @@ class Plan:
         priority: Of the workflow.
         nodes: The steps, in order.
         result: What it says when it is done.
+        brings: Tools that are registered for it, and not afterwards.
+        updates: Tools that get a new version before it begins.
     """
 
     name: str
@@ -130,6 +135,8 @@ class Plan:
     priority: str
     nodes: Sequence[Node]
     result: str
+    brings: Sequence[str] = ()
+    updates: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,11 +159,54 @@ class GeneratedEvent:
         """The event's type as the catalogue names it, such as `PRE_TOOL_USE`."""
         return upper_snake(self.event.event_type)
 
+    @property
+    def event_id(self) -> UUID:
+        """The event's id."""
+        return self.event.event_id
+
+    @property
+    def timestamp(self) -> datetime:
+        """When it happened."""
+        return self.event.timestamp
+
     def outgoing(self) -> OutgoingEvent:
         """Return the event as a publisher takes it."""
         return OutgoingEvent(
             event_type=self.event_type,
             payload=self.event,
+            correlation_id=str(self.correlation_id),
+            causation_id=None if self.causation_id is None else str(self.causation_id),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelatedEvent:
+    """
+    An event of another family that goes with a workflow.
+
+    Attributes:
+        event_type: As the catalogue names it, such as `SESSION_START`.
+        event: The event.
+        event_id: Its id, which the families that have none of their own get from the envelope.
+        timestamp: When it happened.
+        correlation_id: Of its family: the session, the episode, the run.
+        causation_id: Id of the event that led to this one; None for the first of a workflow.
+    """
+
+    event_type: str
+    event: BaseModel
+    event_id: UUID
+    timestamp: datetime
+    correlation_id: UUID
+    causation_id: UUID | None
+
+    def outgoing(self) -> OutgoingEvent:
+        """Return the event as a publisher takes it."""
+        return OutgoingEvent(
+            event_type=self.event_type,
+            payload=self.event,
+            event_id=str(self.event_id),
+            timestamp=self.timestamp,
             correlation_id=str(self.correlation_id),
             causation_id=None if self.causation_id is None else str(self.causation_id),
         )

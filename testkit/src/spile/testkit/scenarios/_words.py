@@ -60,6 +60,9 @@ WORDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 
+MODELS: Final = ("model-large", "model-medium", "model-small")
+"""Names of language models."""
+
 _LINES: Final = (
     "def {symbol}(value, *, limit=100):",
     "    if value is None:",
@@ -89,11 +92,11 @@ def fill_in(rng: random.Random, text: str) -> str:
 
 
 def output(rng: random.Random, size: int) -> str:
-    """Return lines as tools print them, about `size` characters together."""
+    """Return lines as tools print them, `size` characters together."""
     lines: list[str] = []
     written = 0
     facts = {kind: rng.choice(words) for kind, words in WORDS.items()}
-    while written < size:
+    while written <= size:  # the last line ends without a line break
         line = rng.choice(_LINES).format_map(facts)
         lines.append(line)
         written += len(line) + 1
