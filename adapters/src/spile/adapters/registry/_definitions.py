@@ -19,6 +19,7 @@ MAX_SCHEMA_BYTES: Final = 64 * 1024
 """Largest definition, as compact JSON."""
 
 _MAX_DEPTH: Final = 64
+_MAX_PARTS: Final = 20_000
 _MAX_SUBJECT: Final = 1_000
 _PATTERNS: Final = jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000, size_limit=1 << 20)
 
@@ -162,22 +163,31 @@ def _proto_of(schema: dict[str, Any]) -> str:
 
 
 def _refuse_recursion(schema: dict[str, Any]) -> None:
-    """Walk a JSON Schema as its references do, and refuse a way that meets itself."""
-    done: set[tuple[str, ...]] = set()
+    """
+    Walk a JSON Schema as its references do, and refuse a way that meets itself or is too long.
 
-    def visit(at: tuple[str, ...], value: object, above: frozenset[tuple[str, ...]]) -> None:
+    Without the second, forty small parts that each refer to the next one twice would be walked
+    2^40 times for one message.
+    """
+    sizes: dict[tuple[str, ...], int] = {}
+
+    def visit(at: tuple[str, ...], value: object, above: frozenset[tuple[str, ...]]) -> int:
         if at in above:
             raise SchemaError(f"the schema is recursive: {'/'.join(('#', *at))} holds itself")
         if len(above) > _MAX_DEPTH:
             raise SchemaError(f"the schema is nested deeper than {_MAX_DEPTH} levels")
-        if at in done or not isinstance(value, (dict, list)):
-            return
-        here = above | {at}
-        for target in _references(cast("object", value)):
-            visit(target, _at(schema, target), here)
-        for key, item in _items(cast("object", value)):
-            visit((*at, key), item, here)
-        done.add(at)
+        if not isinstance(value, (dict, list)):
+            return 0
+        if at not in sizes:
+            node, here = cast("object", value), above | {at}
+            parts = [visit(target, _at(schema, target), here) for target in _references(node)]
+            parts += [visit((*at, key), item, here) for key, item in _items(node)]
+            sizes[at] = 1 + sum(parts)
+            if sizes[at] > _MAX_PARTS:
+                raise SchemaError(
+                    f"the schema has more than {_MAX_PARTS} parts, each counted wherever it is used"
+                )
+        return sizes[at]
 
     visit((), schema, frozenset())
 
