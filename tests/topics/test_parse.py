@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from typing import Any
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from spile.spi import InvalidEventError
 from spile.topics import MAX_RECORD_BYTES, EventContract, encode_envelope
@@ -26,7 +28,7 @@ from spile.topics.events import (
 QUICK = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     deadline=None,
-    max_examples=10,
+    max_examples=6,
 )
 
 
@@ -187,3 +189,20 @@ def test_no_value_is_quoted():
     with pytest.raises(InvalidEventError, match=r"payload\.steps") as caught:
         parse(broken)
     assert "s3cret" not in str(caught.value)
+
+
+_keys = st.sampled_from(
+    ["event_type", "event", "run_id", "payload", "service", "event_id", "correlation_id", "step"]
+)
+_things = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=4) | st.sampled_from([*MODELS]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_keys, inner, max_size=6),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.binary() | st.text() | st.dictionaries(_keys, _things | st.just(b"x")))
+def test_whatever_comes_there_is_one_error(data):
+    """Any bytes, text or object is an event or an InvalidEventError, nothing else."""
+    with contextlib.suppress(InvalidEventError):
+        assert isinstance(parse(data), BaseModel)

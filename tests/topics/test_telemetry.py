@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from spile.spi import ConfigurationError, InvalidEventError, UnknownTopicError
-from spile.topics import EventContract, correlation_uuid, default_catalogue, telemetry_topic
+from spile.topics import (
+    EventContract,
+    TopicSpec,
+    correlation_uuid,
+    default_catalogue,
+    telemetry_topic,
+)
 from spile.topics.events import (
     TELEMETRY_MODELS,
     ExecutorErrorEvent,
@@ -164,3 +170,11 @@ def test_the_contract_of_a_model_without_correlation_lends_none():
     """Only what the contract names makes a correlation id."""
     prepared = EventContract("PLAN_GENERATED", PlanGeneratedEvent).prepare(_plan())
     assert (prepared.correlation_id, prepared.key) == (None, None)
+
+
+def test_only_templates_take_services():
+    """A topic that names its service cannot have others fill it in; two spellings collide."""
+    with pytest.raises(ConfigurationError, match="templates only"):
+        TopicSpec(name="planner.plan.generated.v1", owner="plan", services=("planner",))
+    with pytest.raises(ConfigurationError, match="both become"):
+        default_catalogue(telemetry={"plan": ["a_b", "a-b"]})
