@@ -39,8 +39,8 @@ def avro_schema(model: type[BaseModel]) -> dict[str, Any]:
 
     `int` is a long, `float` a double, a UUID a string of logical type `uuid`, a time a
     `timestamp-micros`, a `Literal` or an enum of names an enum, of other texts a string that lists
-    them under `symbols`. What may be None is a union with null, null by default. What has no
-    type of its own (caller-defined JSON, unions of scalars, models with extra fields) is a
+    them under `symbols`. What may be None is a union with null, null by default where the model
+    says so. What has no type of its own (caller-defined JSON, unions of scalars, models with extra fields) is a
     string of logical type `json`. Observability events are in their wire form, with `payload`.
 
     Raises:
@@ -133,7 +133,8 @@ class _Writer:
         )
         type_ = _JSON if written else self._type(part.annotation, place)
         made: dict[str, Any] = {"name": name, "type": type_}
-        if isinstance(type_, list) and type_[0] == "null":
+        is_null = part.default is None and part.default_factory is None and not part.is_required()
+        if isinstance(type_, list) and type_[0] == "null" and is_null:
             made["default"] = None
         return made
 

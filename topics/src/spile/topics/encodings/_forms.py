@@ -446,6 +446,15 @@ def _by_fingerprint() -> dict[bytes, EventForm]:
     return {form.avro.fingerprint: form for form in _FORMS.values()}
 
 
+def _registered(wanted: bytes) -> EventForm | None:
+    """Return the form of telemetry that a subsystem registered, whenever that was."""
+    for model in TelemetryEvent.__subclasses__():
+        form = _telemetry_form(model)
+        if form.avro.fingerprint == wanted:
+            return form
+    return None
+
+
 def form_of_avro(data: bytes) -> EventForm:
     """
     Return the form of Avro's single-object encoding, by its fingerprint.
@@ -456,7 +465,7 @@ def form_of_avro(data: bytes) -> EventForm:
     fingerprint = data[len(_MARKER) : len(_MARKER) + _FINGERPRINT_BYTES]
     if not data.startswith(_MARKER) or len(fingerprint) != _FINGERPRINT_BYTES:
         raise UndecodableError("Avro: expected the marker C3 01 and a fingerprint of 8 bytes")
-    form = _by_fingerprint().get(fingerprint)
+    form = _by_fingerprint().get(fingerprint) or _registered(fingerprint)
     if form is None:
         raise UndecodableError(f"Avro: no schema has the fingerprint {fingerprint.hex()}")
     return form

@@ -1,0 +1,313 @@
+"""Avro: what the reference reads and writes, and nothing that harms."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID, uuid4
+
+import fastavro
+import msgspec
+import pytest
+from fastavro.schema import fingerprint, to_parsing_canonical_form
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field
+
+from spile.spi import InvalidEventError, SchemaError, UndecodableError
+from spile.topics import EventContract, encode_envelope
+from spile.topics.encodings import (
+    AvroSchema,
+    avro_schema,
+    avro_to_json,
+    envelope_schema,
+    json_to_avro,
+)
+from spile.topics.events import MODELS
+
+FEW = settings(
+    max_examples=4,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+def _record(**fields: Any) -> dict[str, Any]:
+    return {
+        "type": "record",
+        "name": "R",
+        "fields": [{"name": name, "type": type_} for name, type_ in fields.items()],
+    }
+
+
+def _as_reference(value: Any, schema: Any) -> Any:
+    """Turn what we read into what fastavro reads: it knows no JSON in a string."""
+    if isinstance(schema, dict) and schema.get("logicalType") == "json":
+        return msgspec.json.encode(value).decode()
+    if isinstance(schema, dict) and schema["type"] == "record":
+        return {
+            part["name"]: _as_reference(value[part["name"]], part["type"])
+            for part in schema["fields"]
+        }
+    if isinstance(schema, list) and value is not None and len(schema) == 2:
+        return _as_reference(value, schema[1])
+    return value
+
+
+@pytest.mark.parametrize("kind", sorted(MODELS))
+@given(data=st.data())
+@FEW
+def test_an_envelope_goes_through_avro_and_back(kind, data, event_strategies):
+    """JSON to Avro and back by the schema alone gives the same event; fastavro reads it alike."""
+    event = data.draw(event_strategies[kind])
+    contract = EventContract(kind, MODELS[kind])
+    payload = contract.prepare(event).payload_json
+    definition = envelope_schema(kind, MODELS[kind])
+    schema = AvroSchema.parse(definition)
+    envelope = encode_envelope(
+        event_id=str(uuid4()), event_type=kind, correlation_id=str(uuid4()), causation_id=None,
+        timestamp="2026-01-01T00:00:00.000001Z", service_json=b'"s"', payload_json=payload,
+        metadata={"a": [1, None]},
+    )  # fmt: skip
+    written = json_to_avro(schema, envelope)
+    read = json.loads(avro_to_json(schema, written))
+    assert contract.decode(msgspec.json.encode(read.pop("payload"))) == event
+    before = json.loads(envelope)
+    del before["payload"]
+    assert read == before
+    reference = fastavro.schemaless_reader(io.BytesIO(written), fastavro.parse_schema(definition))
+    if kind != "STEP_RECORDED":  # a union of records, which `_as_reference` does not take apart
+        assert _as_reference(schema.decode(written), definition) == reference
+
+
+@pytest.mark.parametrize("kind", sorted(MODELS))
+def test_fingerprints_are_those_of_the_reference(kind):
+    """Other readers find the schema of a single-object encoding by the same 64 bits."""
+    definition = avro_schema(MODELS[kind])
+    canonical = to_parsing_canonical_form(definition)
+    wanted = fingerprint(canonical, "CRC-64-AVRO")
+    assert AvroSchema.parse(definition).fingerprint.hex() == wanted
+
+
+def test_the_schema_of_a_model_never_changes_by_itself():
+    """Two runs over one model write the same text."""
+    for model in MODELS.values():
+        assert json.dumps(avro_schema(model)) == json.dumps(avro_schema(model))
+
+
+EVERYTHING = _record(
+    a="null", b="boolean", c="int", d="long", e="float", f="double", g="bytes", h="string",
+    i={"type": "enum", "name": "E", "symbols": ["X", "Y"]},
+    j={"type": "fixed", "name": "F", "size": 3},
+    k={"type": "array", "items": "long"},
+    l={"type": "map", "values": ["null", "string", "E"]},
+    m=["null", "long", {"type": "record", "name": "In", "fields": [{"name": "x", "type": "F"}]}],
+    n={"type": "string", "logicalType": "uuid"},
+    o={"type": "long", "logicalType": "timestamp-millis"},
+    p={"type": "array", "items": "double"},
+)  # fmt: skip
+VALUE = {
+    "a": None, "b": True, "c": -(2**31), "d": 2**63 - 1, "e": 0.5, "f": 1e300, "g": b"\x00\xff",
+    "h": "ä€😀", "i": "Y", "j": b"abc", "k": [1, -64, 64, -(2**63)], "l": {"1": None, "2": "X"},
+    "m": {"x": b"xyz"}, "n": UUID(int=7), "o": datetime(1931, 5, 6, 1, 2, 3, 4000, tzinfo=UTC),
+    "p": [0.1, -2.5],
+}  # fmt: skip
+
+
+def test_every_type_of_avro_is_written_and_read_as_the_reference_does():
+    """Primitives, named types, unions and the logical types give the bytes of fastavro."""
+    schema, out = AvroSchema.parse(EVERYTHING), io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(EVERYTHING), VALUE)
+    assert schema.encode(VALUE) == out.getvalue()
+    assert schema.decode(out.getvalue()) == VALUE
+
+
+def test_blocks_that_state_their_size_are_read():
+    """Other writers split arrays into blocks and say how long each is."""
+    schema = AvroSchema.parse({"type": "array", "items": "long"})
+    assert schema.decode(b"\x03\x04\x02\x04\x02\x06\x00") == [1, 2, 3]
+    with pytest.raises(UndecodableError, match="does not end where it says"):
+        schema.decode(b"\x03\x06\x02\x04\x02\x06\x00")
+
+
+BOMB: Any = "null"
+for _level in range(20):
+    _again = f"R{_level - 1}" if _level else "null"
+    BOMB = {
+        "type": "record",
+        "name": f"R{_level}",
+        "fields": [{"name": "x", "type": BOMB}, {"name": "y", "type": _again}],
+    }
+DEEP: Any = "int"
+for _level in range(40):
+    DEEP = {"type": "array", "items": DEEP}
+REFUSED = {
+    "recursive": _record(n=["null", "R"]),
+    "mutually recursive": _record(
+        n={"type": "record", "name": "S", "fields": [{"name": "r", "type": ["null", "R"]}]}
+    ),
+    "array of nothing": {"type": "array", "items": "null"},
+    "array of empty records": {"type": "array", "items": _record()},
+    "array of empty fixed": {"type": "array", "items": {"type": "fixed", "name": "F", "size": 0}},
+    "doubling": BOMB,
+    "deep": DEEP,
+    "deep text": '{"type":"array","items":' * 2000 + '"int"' + "}" * 2000,
+    "large": _record(**{f"field_{number}": "string" for number in range(3000)}),
+    "no JSON": "{",
+    "unknown type": "number",
+    "no type": {},
+    "a number": 5,
+    "undefined name": _record(n="Other"),
+    "two of a name": _record(a=_record(), b="int"),
+    "union in a union": ["null", ["int"]],
+    "union with a repeat": ["int", "int"],
+    "empty union": [],
+    "bad name": {"type": "record", "name": "a b", "fields": []},
+    "bad field name": _record(**{"a-b": "int"}),
+    "no symbols": {"type": "enum", "name": "E", "symbols": []},
+    "bad symbol": {"type": "enum", "name": "E", "symbols": ["a.b"]},
+    "negative size": {"type": "fixed", "name": "F", "size": -1},
+    "bad default": {
+        "type": "record", "name": "R", "fields": [{"name": "a", "type": "int", "default": "x"}]
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_harmful_or_wrong_schema_is_refused(name):
+    """What is recursive, unbounded, too large or no schema ends in SchemaError."""
+    with pytest.raises(SchemaError):
+        AvroSchema.parse(REFUSED[name])
+
+
+_LONGS = {"type": "array", "items": "long"}
+_EMPTY_LISTS = {"type": "array", "items": _LONGS}
+_WIDE = {"type": "array", "items": _record(**{f"f{n}": ["null", "int"] for n in range(200)})}
+HOSTILE = [
+    (_LONGS, b""),
+    (_LONGS, b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
+    (_LONGS, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00"),
+    (_LONGS, b"\x80" * 50),
+    (_LONGS, b"\x02\x02" * 200_000 + b"\x00"),
+    (_LONGS, b"\x02\x02\x00\x00"),
+    (_EMPTY_LISTS, b"\xa0\x8d\x06" + b"\x00" * 50_000),
+    (_WIDE, b"\xc0\x84\x3d" + b"\x00" * 1_000_000),
+    ("string", b"\x01"),
+    ("string", b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
+    ("string", b"\x06\xed\xa0\x80"),
+    ("bytes", b"\x04a"),
+    ("boolean", b"\x02"),
+    ("int", b"\x80\x80\x80\x80\x20"),
+    ("double", b"\x00" * 7),
+    ("double", b"\x00\x00\x00\x00\x00\x00\xf0\x7f"),
+    ("float", b"\x00\x00\xc0\x7f"),
+    ({"type": "array", "items": "double"}, b"\x02\x00\x00\x00\x00\x00\x00\xf8\x7f\x00"),
+    (["null", "int"], b"\x01"),
+    (["null", "int"], b"\x04"),
+    ({"type": "enum", "name": "E", "symbols": ["A"]}, b"\x01"),
+    ({"type": "enum", "name": "E", "symbols": ["A"]}, b"\x02"),
+    ({"type": "fixed", "name": "F", "size": 4}, b"abc"),
+    ({"type": "map", "values": "int"}, b"\x04\x02a\x02\x02a\x02\x00"),
+    ({"type": "string", "logicalType": "uuid"}, b"\x02a"),
+    ({"type": "string", "logicalType": "json"}, b"\x02{"),
+    ({"type": "string", "logicalType": "json"}, b"\x84\x01" + b"[" * 33 + b"]" * 33),
+    ({"type": "long", "logicalType": "timestamp-micros"}, b"\xfe" + b"\xff" * 8 + b"\x01"),
+    ("null", b"\x00" * 1_600_001),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("schema", "data"), HOSTILE)
+def test_hostile_bytes_are_refused(schema, data):
+    """Counts, lengths and branches that lie, and values that JSON has not, end in one error."""
+    with pytest.raises(UndecodableError):
+        AvroSchema.parse(schema).decode(data)
+
+
+@given(data=st.binary(max_size=60))
+@settings(max_examples=300, deadline=None)
+def test_any_bytes_are_read_or_refused(data):
+    """Whatever the bytes are, the reader returns a value of all of them or raises its error."""
+    schema = AvroSchema.parse(EVERYTHING)
+    try:
+        value = schema.decode(data)
+    except UndecodableError:
+        return
+    assert schema.decode(schema.encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "field"),
+    [
+        (_record(a="int"), {"a": 2**31}, "a"),
+        (_record(a="int"), {"a": True}, "a"),
+        (_record(a="int"), {}, "a"),
+        (_record(a="int"), {"a": 1, "b": 2}, "b"),
+        (_record(a={"type": "array", "items": "string"}), {"a": ["x", 5]}, "a.1"),
+        (_record(a={"type": "map", "values": "int"}), {"a": {"k": "x"}}, "a.k"),
+        (_record(a="double"), {"a": math.nan}, "a"),
+        (_record(a="string"), {"a": "\ud800"}, "a"),
+        (_record(a={"type": "string", "logicalType": "uuid"}), {"a": "x"}, "a"),
+        (_record(a={"type": "string", "logicalType": "json"}), {"a": {"x": math.inf}}, "a"),
+        (_record(a={"type": "long", "logicalType": "timestamp-micros"}), {"a": "2026"}, "a"),
+        (_record(a=["null", "int"]), {"a": "s3cret"}, "a"),
+    ],
+)
+def test_a_value_that_is_not_of_the_schema_is_refused(schema, value, field):
+    """The error names the field and shows no value."""
+    with pytest.raises(InvalidEventError) as caught:
+        AvroSchema.parse(schema).encode(value)
+    assert caught.value.field == field
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"", b"[", b"\xff", b"[" * 100_000, b'{"a":NaN}', b'{"b":1}'])
+def test_json_that_is_not_of_the_schema_is_refused(data):
+    """Broken JSON is undecodable, other JSON an invalid event."""
+    with pytest.raises((UndecodableError, InvalidEventError)):
+        json_to_avro(AvroSchema.parse(_record(a="int")), data)
+
+
+class Inner(BaseModel):
+    """A nested model."""
+
+    size: int = 1
+
+
+class Outer(BaseModel):
+    """A model with what the events of the package do not have."""
+
+    needed: str | None
+    other: str | None = "x"
+    level: Literal["low", "high"] | None = None
+    version: Literal["1.0"] = "1.0"
+    inner: list[Inner] = Field(default_factory=list)
+    once_more: Inner | None = None
+    mixed: int | str = 1
+    scores: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+
+
+def test_null_is_left_out_only_where_it_is_the_default():
+    """A null that the model does not put there itself survives."""
+    schema = AvroSchema.parse(avro_schema(Outer))
+    for event in (
+        Outer(needed=None, other=None),
+        Outer(needed="a", level="high", inner=[Inner(), Inner(size=2)], once_more=Inner()),
+        Outer(needed="a", mixed="text", scores={"a": 1}),
+    ):
+        data = json_to_avro(schema, event.model_dump_json().encode())
+        assert Outer.model_validate_json(avro_to_json(schema, data)) == event
+
+
+class Tree(BaseModel):
+    """A model that holds itself."""
+
+    children: list[Tree] = Field(default_factory=list)
+
+
+def test_a_recursive_model_has_no_schema():
+    """What would be a recursive schema is refused where it is made."""
+    with pytest.raises(SchemaError, match="holds itself"):
+        avro_schema(Tree)
