@@ -2,7 +2,7 @@
 
 import pytest
 
-from spile.services.runtime import load_worker_settings
+from spile.services.runtime import load_process_settings
 from spile.spi import ConfigurationError
 
 
@@ -13,7 +13,7 @@ def test_every_mistake_is_one_line(monkeypatch):
     monkeypatch.setenv("SPILE_HTTP_PROT", "1")
 
     with pytest.raises(ConfigurationError) as caught:
-        load_worker_settings()
+        load_process_settings()
 
     lines = sorted(line.partition(":")[0] for line in str(caught.value).splitlines())
     assert lines == ["SPILE_BOOTSTRAP_SERVERS", "SPILE_HTTP_PORT", "SPILE_HTTP_PROT"]
@@ -24,7 +24,7 @@ def test_settings_come_from_the_environment(monkeypatch):
     monkeypatch.setenv("SPILE_HTTP_PORT", "9000")
     monkeypatch.setenv("SPILE_STORE", "/data/events.db")
 
-    settings, _ = load_worker_settings()
+    settings = load_process_settings().worker
 
     assert (settings.http_port, settings.store) == (9000, "/data/events.db")
     with pytest.raises(ValueError, match="frozen"):

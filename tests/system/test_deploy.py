@@ -248,7 +248,7 @@ def test_settings_of_services_are_accepted(name):
     given = STAGES[service["build"]["target"]].environment | service["environment"]
     given = {key: str(value) for key, value in given.items() if key.startswith("SPILE_")}
     load = (
-        "import spile.services.command._run as m; m.load_worker_settings()"
+        "import spile.services.command._run as m; m.load_process_settings()"
         if name in _WORKERS
         else "import spile.services.command._topics as m; m.KafkaSettings.load()"
     )

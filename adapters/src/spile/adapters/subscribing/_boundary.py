@@ -19,6 +19,7 @@ from spile.spi import (
     MessageHandler,
     PermanentError,
     ProtocolRecord,
+    RegistryUnavailableError,
     RetriableError,
     SchemaError,
 )
@@ -77,6 +78,8 @@ class MessageBoundary:
     """
     Calls the handler for one message at a time and settles it: handled, tried again, or buried.
 
+    A handler that raises `RegistryUnavailableError` is called again for ever.
+
     Args:
         handler: What the subscriber gave.
         committer: Hears which offsets are done.
@@ -119,7 +122,7 @@ class MessageBoundary:
         """
         delivery = _Delivery(record, holding, self._committer)
         message = ReceivedMessage(record, delivery.ack)
-        failures = unacknowledged = 0
+        failures = unacknowledged = away = 0
         first_failure: datetime | None = None
         while True:
             error = await self._call(message, holding)
@@ -128,6 +131,11 @@ class MessageBoundary:
             if error is None:
                 unacknowledged += 1
                 wait_s = self._retries.backoff.delay(unacknowledged)
+            elif isinstance(error, RegistryUnavailableError):
+                # Nothing is known about the message: it waits as long as the registry is away.
+                away += 1
+                self._report(delivery, error, away)
+                wait_s = self._retries.backoff.delay(away)
             else:
                 failures += 1
                 first_failure = first_failure or datetime.now(UTC)

@@ -13,6 +13,7 @@ from spile.adapters.subscribing._agreement import (
     check_headers,
     check_version,
 )
+from spile.adapters.wire import Opener
 from spile.spi import ProtocolRecord, UndecodableError
 from spile.topics import Catalogue, Envelope, EventContract, decode_envelope
 
@@ -31,12 +32,14 @@ class ReceivedEvent(msgspec.Struct, frozen=True, gc=False):
         data: The payload as the lightest validated object; see `EventContract.view`.
         record: Where it stood, byte for byte.
         contract: What it was checked against.
+        envelope_json: The envelope as JSON; the record's value, where that is JSON.
     """
 
     facts: Any
     data: Any
     record: Any
     contract: Any
+    envelope_json: bytes
 
     @property
     def event_id(self) -> UUID:
@@ -61,7 +64,7 @@ class ReceivedEvent(msgspec.Struct, frozen=True, gc=False):
     @property
     def envelope(self) -> Envelope:
         """The envelope with the payload's JSON, read at each look."""
-        return decode_envelope(self.record.value or b"")
+        return decode_envelope(self.envelope_json)
 
     @property
     def payload(self) -> Any:
@@ -76,10 +79,13 @@ class EventReader:
 
     Args:
         catalogue: Knows the contracts.
+        opener: Reads other content types than JSON; MessagePack alone by default. Values that are
+            framed with a schema id need `await opener.prepare(records)` first.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, opener: Opener | None = None) -> None:
         self._catalogue = catalogue
+        self._opener = opener or Opener()
         self._seen: dict[tuple[str, bytes, bytes], EventContract] = {}
 
     def read(self, record: ProtocolRecord) -> ReceivedEvent:
@@ -87,6 +93,7 @@ class EventReader:
         Decode and check one record.
 
         Raises:
+            RetriableError: A framed value whose schema was not prepared.
             UndecodableError: No value, a required header missing or at odds with the envelope,
                 another content type, no envelope, an event type that does not belong to the topic,
                 a schema version that this release does not know, or a payload that breaks its
@@ -107,13 +114,14 @@ class EventReader:
             # As our publisher writes it: headers and envelope agree byte for byte.
             contract = self._seen.get((record.topic, wire[5][1], wire[6][1]))
             if contract is not None and (whole := contract.read_record(value)) is not None:
-                return ReceivedEvent(whole, whole.payload, record, contract)
+                return ReceivedEvent(whole, whole.payload, record, contract, value)
         return self._read_slowly(record, value)
 
     def _read_slowly(self, record: ProtocolRecord, value: bytes) -> ReceivedEvent:
         headers = dict(record.headers)
         check_headers(headers)
-        envelope = decode_envelope(value)
+        plain = self._opener.open(headers["content_type"], value)
+        envelope = decode_envelope(plain)
         check_agreement(headers, envelope)
         contract = self._contract(record.topic, envelope.event_type)
         version = check_version(headers["schema_version"], contract)
@@ -121,7 +129,7 @@ class EventReader:
         place = (record.topic, headers["event_type"], headers["schema_version"])
         if len(self._seen) < _MEMORY and version == contract.schema_version:
             self._seen[place] = contract
-        return ReceivedEvent(envelope, data, record, contract)
+        return ReceivedEvent(envelope, data, record, contract, plain)
 
     def _contract(self, topic: str, event_type: str) -> EventContract:
         contracts = self._catalogue.contracts(topic)

@@ -10,13 +10,15 @@ from typing import TypeAlias
 import click
 
 from spile.adapters.bus import BusAdapter
+from spile.adapters.registry import SchemaFraming
+from spile.adapters.wire import Opener
 from spile.services.command._catalogue import chosen_catalogue
 from spile.services.persistence import persistence_worker
 from spile.services.runtime import (
     Worker,
     WorkerSettings,
     configure_logging,
-    load_worker_settings,
+    load_process_settings,
     open_kafka,
     run_process,
     run_workers,
@@ -24,18 +26,19 @@ from spile.services.runtime import (
 from spile.topics import Catalogue
 
 Factory: TypeAlias = Callable[
-    [WorkerSettings, Catalogue, BusAdapter], AbstractAsyncContextManager[Worker]
+    [WorkerSettings, Catalogue, BusAdapter, Opener], AbstractAsyncContextManager[Worker]
 ]
 
 
 def _persistence(
-    settings: WorkerSettings, catalogue: Catalogue, bus: BusAdapter
+    settings: WorkerSettings, catalogue: Catalogue, bus: BusAdapter, opener: Opener
 ) -> AbstractAsyncContextManager[Worker]:
     return persistence_worker(
         settings,
         catalogue=catalogue,
         environment=bus.environment,
         dead_letters=bus.dead_letters,
+        opener=opener,
     )
 
 
@@ -57,15 +60,22 @@ def run(context: click.Context, names: tuple[str, ...]) -> None:
             f"no worker {', '.join(unknown)}: there are {', '.join(_WORKERS)} and all"
         )
     chosen = list(_WORKERS) if "all" in names else list(dict.fromkeys(names))
-    settings, kafka = load_worker_settings()
+    process = load_process_settings()
+    settings = process.worker
     configure_logging(settings.log_level, settings.log_format)
     catalogue = chosen_catalogue()
 
     async def work() -> None:
         async with contextlib.AsyncExitStack() as stack:
-            bus = await stack.enter_async_context(open_kafka(kafka, settings, group=chosen[0]))
+            bus = await stack.enter_async_context(
+                open_kafka(process.kafka, settings, group=chosen[0])
+            )
+            registry = process.registry.open()
+            if registry is not None:
+                await stack.enter_async_context(registry)
+            opener = Opener(registry and SchemaFraming(registry))
             workers = [
-                await stack.enter_async_context(_WORKERS[name](settings, catalogue, bus))
+                await stack.enter_async_context(_WORKERS[name](settings, catalogue, bus, opener))
                 for name in chosen
             ]
             await run_workers(workers, bus, settings)

@@ -31,7 +31,7 @@ from spile.services.demo._summary import Places, Summary, spreads
 from spile.services.demo._traffic import LANES, Stopwatch, past_traffic, play
 from spile.services.demo._worker import WorkerProcess
 from spile.services.importing import import_files, publish_through, recorded_session
-from spile.services.runtime import load_worker_settings
+from spile.services.runtime import load_process_settings
 from spile.spi import BrokerUnavailableError
 from spile.testkit.scenarios import GeneratedEvent, MockEventGenerator
 from spile.topics import Catalogue
@@ -81,7 +81,7 @@ def run_demo(options: DemoOptions, catalogue: Catalogue, apply_topics: ApplyTopi
         SpileError: A part could not be started, or failed.
         KeyboardInterrupt: It was stopped before the summary.
     """
-    _, settings = load_worker_settings()
+    settings = load_process_settings().kafka
     seed = random.SystemRandom().randrange(_SEEDS) if options.seed is None else options.seed
     screen = Screen()
     screen.say(f"[bold]spile demo[/]  [dim]seed {seed}[/]")

@@ -10,9 +10,10 @@ from uuid import UUID
 import msgspec
 
 from spile.adapters.subscribing import check_agreement, check_headers, check_version
+from spile.adapters.wire import Opener
 from spile.services.persistence._query import microseconds
 from spile.services.persistence._values import Row, Run
-from spile.spi import PartitionKey, ProtocolRecord, UndecodableError
+from spile.spi import PartitionKey, ProtocolRecord, RetriableError, UndecodableError
 from spile.topics import Catalogue, Envelope, EventContract, decode_envelope
 
 TICK: Final = b"TICK"
@@ -49,19 +50,37 @@ class Decoder:
     Args:
         catalogue: Knows the contracts.
         environment: Environment of the topics.
+        opener: Reads other content types than JSON; MessagePack alone by default.
 
     Attributes:
         event_types: All types of the catalogue.
     """
 
-    def __init__(self, catalogue: Catalogue, environment: str) -> None:
+    def __init__(
+        self, catalogue: Catalogue, environment: str, opener: Opener | None = None
+    ) -> None:
         self._catalogue = catalogue
+        self._opener = opener or Opener()
         self._environment = environment
         self.event_types = frozenset(kind for spec in catalogue.specs for kind in spec.contracts)
         self._contracts: dict[str, Mapping[str, EventContract] | None] = {}
 
+    async def prepare(self, records: Sequence[ProtocolRecord]) -> None:
+        """
+        Fetch the schemas of framed values.
+
+        Raises:
+            RetriableError: The registry is away; the records must wait.
+        """
+        await self._opener.prepare(records)
+
     def decode(self, records: Sequence[ProtocolRecord]) -> Decoded:
-        """Decode a batch; what cannot be decoded does not keep its neighbours."""
+        """
+        Decode a batch; what cannot be decoded does not keep its neighbours.
+
+        Raises:
+            RetriableError: A framed value whose schema was not prepared.
+        """
         decoded = Decoded()
         groups: dict[PartitionKey, list[ProtocolRecord]] = {}
         for record in records:
@@ -73,6 +92,8 @@ class Decoder:
                     row = self._row(record)
                 except UndecodableError as exc:
                     decoded.poison.append((record, exc))
+                except RetriableError:
+                    raise
                 except Exception as exc:  # noqa: BLE001 - one odd record must not end every start
                     # Its type only: the text of such an error may quote the payload.
                     error = UndecodableError(f"not readable: {type(exc).__name__}")
@@ -101,6 +122,7 @@ class Decoder:
         if headers.get("event_type") == TICK:
             return None
         check_headers(headers)
+        value = self._opener.open(headers["content_type"], value)
         envelope = decode_envelope(value)
         check_agreement(headers, envelope)
         payload = self._payload(record.topic, headers, envelope)

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator
 
 from spile.adapters.dead_letters import DeadLetterQueue
+from spile.adapters.wire import Opener
 from spile.services.persistence._decoding import Decoder
 from spile.services.persistence._metrics import WAL_BYTES
 from spile.services.persistence._schema import store_path
@@ -31,6 +32,7 @@ async def persistence_worker(
     catalogue: Catalogue,
     environment: str,
     dead_letters: DeadLetterQueue,
+    opener: Opener | None = None,
 ) -> AsyncGenerator[Worker]:
     """
     Open the store and give the worker that fills it.
@@ -40,6 +42,7 @@ async def persistence_worker(
         catalogue: Knows the contracts.
         environment: Whose topics to read.
         dead_letters: Takes what cannot be stored.
+        opener: Reads other content types than JSON; MessagePack alone by default.
 
     Raises:
         StoreDamagedError: The store is corrupt, or not ours.
@@ -50,7 +53,7 @@ async def persistence_worker(
         WAL_BYTES.set_function(lambda: store.wal_bytes)
         handler = PersistenceHandler(
             store,
-            Decoder(catalogue, environment),
+            Decoder(catalogue, environment, opener),
             dead_letters,
             group=GROUP,
             limit=PoisonLimit(share=settings.poison_share),

@@ -77,11 +77,13 @@ class PersistenceHandler:
         Store a batch.
 
         Raises:
-            RetriableError: Store or dead letter queue are away; the same batch may follow again.
+            RetriableError: Store, dead letter queue or schema registry are away; the same batch may
+                follow again.
             StaleOffsetsError: The store stands elsewhere; the offsets must be read anew.
             TooMuchPoisonError: Stop; the offsets stay before this batch.
             PermanentError: The store is damaged, or a topic has no dead letter queue.
         """
+        await self._decoder.prepare(records)
         if len(records) > _INLINE_RECORDS:
             decoded = await asyncio.to_thread(self._decoder.decode, records)
         else:

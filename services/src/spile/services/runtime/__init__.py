@@ -3,16 +3,22 @@
 from spile.services.runtime._health import Health
 from spile.services.runtime._http import side_app, side_server
 from spile.services.runtime._logging import configure_logging
-from spile.services.runtime._settings import WorkerSettings, load_worker_settings, store_location
+from spile.services.runtime._settings import (
+    ProcessSettings,
+    WorkerSettings,
+    load_process_settings,
+    store_location,
+)
 from spile.services.runtime._transport import open_kafka
 from spile.services.runtime._worker import Worker, run_process, run_worker, run_workers
 
 __all__ = [
     "Health",
+    "ProcessSettings",
     "Worker",
     "WorkerSettings",
     "configure_logging",
-    "load_worker_settings",
+    "load_process_settings",
     "open_kafka",
     "run_process",
     "run_worker",

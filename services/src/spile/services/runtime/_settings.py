@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from spile.adapters.kafka import KafkaSettings, load_settings, register_settings
+from spile.adapters.registry import RegistrySettings
 from spile.spi import ConfigurationError
+
+_Settings = TypeVar("_Settings", bound=BaseSettings)
 
 
 class WorkerSettings(BaseSettings):
@@ -43,6 +47,8 @@ class WorkerSettings(BaseSettings):
 
 
 register_settings(WorkerSettings)
+register_settings(KafkaSettings)
+register_settings(RegistrySettings)
 
 
 def store_location() -> str:
@@ -52,29 +58,45 @@ def store_location() -> str:
     Raises:
         ConfigurationError: One line per mistake in the settings of a worker.
     """
-    register_settings(KafkaSettings)
     return load_settings(WorkerSettings).store
 
 
-def load_worker_settings() -> tuple[WorkerSettings, KafkaSettings]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSettings:
+    """
+    All settings of a worker process.
+
+    Attributes:
+        worker: What is the same for every worker.
+        kafka: How to connect.
+        registry: Where schemas are.
+    """
+
+    worker: WorkerSettings
+    kafka: KafkaSettings
+    registry: RegistrySettings
+
+
+def load_process_settings() -> ProcessSettings:
     """
     Read all settings of a worker process.
 
     Raises:
-        ConfigurationError: One line per mistake, those of both kinds together.
+        ConfigurationError: One line per mistake, those of all kinds together.
     """
     lines: dict[str, None] = {}
-    worker: WorkerSettings | None = None
-    kafka: KafkaSettings | None = None
-    try:
-        worker = load_settings(WorkerSettings)
-    except ConfigurationError as exc:
-        lines.update(dict.fromkeys(str(exc).splitlines()))
-    try:
-        kafka = KafkaSettings.load()
-    except ConfigurationError as exc:
-        lines.update(dict.fromkeys(str(exc).splitlines()))
-    if worker is None or kafka is None:
+    worker = _read(WorkerSettings, lines)
+    kafka = _read(KafkaSettings, lines)
+    registry = _read(RegistrySettings, lines)
+    if worker is None or kafka is None or registry is None:
         first = next(iter(lines)).partition(":")[0]
         raise ConfigurationError("\n".join(lines), setting=first)
-    return worker, kafka
+    return ProcessSettings(worker=worker, kafka=kafka, registry=registry)
+
+
+def _read(kind: type[_Settings], lines: dict[str, None]) -> _Settings | None:
+    try:
+        return load_settings(kind)
+    except ConfigurationError as exc:
+        lines.update(dict.fromkeys(str(exc).splitlines()))
+        return None

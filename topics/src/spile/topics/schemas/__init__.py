@@ -9,6 +9,7 @@ from spile.topics.schemas._asyncapi import ASYNCAPI_VERSION, asyncapi
 from spile.topics.schemas._check import Finding, check_schemas
 from spile.topics.schemas._compare import compare
 from spile.topics.schemas._difference import Difference, Level, SchemaKind
+from spile.topics.schemas._envelope import event_schema
 from spile.topics.schemas._export import ExportFormat, avro_schemas, to_yaml
 from spile.topics.schemas._families import FAMILIES, Family, family
 from spile.topics.schemas._files import (
@@ -44,6 +45,7 @@ __all__ = [
     "check_schemas",
     "compare",
     "delete_strays",
+    "event_schema",
     "family",
     "freeze",
     "generated_files",

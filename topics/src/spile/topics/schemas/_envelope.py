@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from spile.topics.schemas._generate import INSTANT, UUID, JsonSchema
+from pydantic import BaseModel
+
+from spile.topics.schemas._generate import DIALECT, INSTANT, UUID, JsonSchema, definitions
 
 ENVELOPE_VERSION: Final = "1.0.0"
 """Version of the envelope."""
@@ -51,6 +53,22 @@ def envelope_schema() -> JsonSchema:
             "payload",
         ],
     }
+
+
+def event_schema(event_type: str, model: type[BaseModel] | None) -> JsonSchema:
+    """
+    Return the JSON Schema of an envelope with the payload of one event type in it.
+
+    Args:
+        event_type: UPPER_SNAKE_CASE.
+        model: The payload's model; None for any JSON object.
+    """
+    envelope = envelope_schema()
+    properties: JsonSchema = {**envelope["properties"], "event_type": {"const": event_type}}
+    if model is not None:
+        properties["payload"] = {"$ref": f"#/$defs/{event_type}"}
+        envelope["$defs"] = definitions({event_type: model})
+    return {"$schema": DIALECT, "title": event_type, **envelope, "properties": properties}
 
 
 def headers_schema() -> JsonSchema:

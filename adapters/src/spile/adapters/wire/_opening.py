@@ -1,0 +1,101 @@
+"""From the value of a record to the JSON of its envelope, by its content type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from spile.adapters.registry import SchemaFraming, SchemaType, unframe
+from spile.adapters.wire import _content_types as content_types
+from spile.spi import ProtocolRecord, SchemaError, UndecodableError
+from spile.topics import MAX_RECORD_BYTES
+from spile.topics.encodings import AvroSchema, avro_to_json, message_pack_to_json
+
+_READABLE = ", ".join(
+    name.decode() for name in (content_types.JSON, content_types.MESSAGE_PACK, content_types.FRAMED)
+)
+_KEPT_SCHEMAS = 1_000
+
+
+class Opener:
+    """
+    Reads values of every content type.
+
+    Args:
+        framing: Knows the schemas of framed values; without it those are refused, with the
+            setting that is missing.
+    """
+
+    def __init__(self, framing: SchemaFraming | None = None) -> None:
+        self._framing = framing
+        self._avro: dict[int, AvroSchema] = {}
+
+    async def prepare(self, records: Iterable[ProtocolRecord]) -> None:
+        """
+        Fetch what `open` will need for these records.
+
+        Raises:
+            RetriableError: The registry is away. Nothing is known about the records, so none may
+                be given up: try again.
+        """
+        if self._framing is None:
+            return
+        # JSON begins with a brace and MessagePack with another byte, so most need no look.
+        framed = [r.value for r in records if r.value is not None and r.value[:1] == b"\0"]
+        if framed:
+            await self._framing.prepare_reading(framed)
+
+    def open(self, content_type: bytes, value: bytes) -> bytes:
+        """
+        Return the JSON of the envelope.
+
+        Args:
+            content_type: Value of the header; nothing is guessed from the bytes.
+            value: Value of the record.
+
+        Raises:
+            UndecodableError: The content type is not readable here, or the bytes are not of it;
+                no later attempt reads them.
+            RetriableError: The schema was not prepared.
+        """
+        if content_type == content_types.JSON:
+            return value
+        if len(value) > MAX_RECORD_BYTES:
+            raise UndecodableError(f"the value has {len(value)} bytes, limit {MAX_RECORD_BYTES}")
+        if content_type == content_types.MESSAGE_PACK:
+            return message_pack_to_json(value)
+        if content_type == content_types.FRAMED:
+            return self._unframe(value)
+        raise UndecodableError(
+            f"header content_type is {content_type[:60]!r}, readable here are {_READABLE}",
+            field="content_type",
+        )
+
+    def _unframe(self, value: bytes) -> bytes:
+        framed = unframe(value)
+        if self._framing is None:
+            raise UndecodableError(
+                f"the value is framed with schema {framed.schema_id}, and no registry is set: "
+                "SPILE_REGISTRY_URL",
+                field="content_type",
+            )
+        stored = self._framing.schema_of(framed.schema_id)
+        if stored.schema_type is SchemaType.JSON:
+            return framed.body
+        if stored.schema_type is SchemaType.AVRO:
+            return avro_to_json(self._avro_of(framed.schema_id, stored.schema), framed.body)
+        raise UndecodableError(
+            f"schema {framed.schema_id} is {stored.schema_type.value}, which is not read here"
+        )
+
+    def _avro_of(self, schema_id: int, schema: dict[str, Any]) -> AvroSchema:
+        parsed = self._avro.get(schema_id)
+        if parsed is None:
+            try:
+                parsed = AvroSchema.parse(schema)
+            except SchemaError as exc:
+                raise UndecodableError(f"schema {schema_id}: {exc}") from exc
+            if len(self._avro) >= _KEPT_SCHEMAS:
+                self._avro.clear()
+            self._avro[schema_id] = parsed
+        return parsed

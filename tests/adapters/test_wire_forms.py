@@ -1,0 +1,313 @@
+"""Values in MessagePack, Avro and JSON behind a schema id: written, read, refused, waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from spile.adapters.delivery import OutgoingEvent, Record
+from spile.adapters.memory import MemoryCluster
+from spile.adapters.publishing import EventPublisher
+from spile.adapters.registry import FileSchemaRegistry, SchemaFraming, SchemaRegistry, SchemaType
+from spile.adapters.subscribing import EventReader
+from spile.adapters.wire import (
+    AvroForm,
+    JsonSchemaForm,
+    MessagePackForm,
+    Opener,
+    WireForm,
+    WireFormat,
+    wire_form,
+)
+from spile.spi import (
+    ConfigurationError,
+    InvalidEventError,
+    RegistryUnavailableError,
+    SchemaError,
+    UndecodableError,
+)
+from spile.testkit.scenarios import generate_sample_events
+from spile.topics import default_catalogue, upper_snake
+from spile.topics.events import PlanStepStartedEvent, PreToolUseEvent, SessionStartEvent
+
+CATALOGUE = default_catalogue(services=("shop", "planner"))
+TOPIC = "dev.shop.tool.recorded.v1"
+FORMS = {
+    "msgpack": lambda registry: MessagePackForm(),
+    "avro": AvroForm,
+    "json-schema": JsonSchemaForm,
+}
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> SchemaRegistry:
+    return FileSchemaRegistry(tmp_path / "schemas")
+
+
+@pytest.fixture
+def cluster() -> MemoryCluster:
+    return MemoryCluster(dict.fromkeys(CATALOGUE.topics("dev"), 1))
+
+
+@pytest.fixture
+def publish(cluster: MemoryCluster) -> Callable[..., Any]:
+    """Publish events in a form and return their records."""
+
+    async def run(form: WireForm | None, *events: tuple[str, Any], service: str = "shop"):
+        publisher = EventPublisher(
+            cluster.sender(), CATALOGUE, environment="dev", service=service, form=form
+        )
+        batch = [OutgoingEvent(event_type=kind, payload=payload) for kind, payload in events]
+        assert all(await publisher.publish_many(batch))
+        return [r for topic in CATALOGUE.topics("dev") for r in cluster.records(topic)]
+
+    return run
+
+
+def _tool_call(**fields: Any) -> PreToolUseEvent:
+    return PreToolUseEvent(agent_id=uuid4(), tool_name="Read", parameters={"path": "/a"}, **fields)
+
+
+@pytest.mark.parametrize("name", FORMS)
+async def test_every_form_is_read_back(name, registry, publish):
+    """Publisher and reader agree on every event that the generator makes, and on telemetry."""
+    events = generate_sample_events(60, seed=3)
+    batch = [(upper_snake(event.event_type), event) for event in events]
+    records = await publish(FORMS[name](registry), *batch)
+    opener = Opener(SchemaFraming(registry))
+    await opener.prepare(records)
+    reader = EventReader(CATALOGUE, opener)
+    read = {received.event_id: received for received in map(reader.read, records)}
+    assert {event.event_id: read[event.event_id].payload for event in events} == {
+        event.event_id: event for event in events
+    }
+
+
+@pytest.mark.parametrize("name", FORMS)
+async def test_other_families_are_read_back(name, registry, publish):
+    """Sessions and telemetry too."""
+    start = SessionStartEvent.create("planner", "Shell")
+    step = PlanStepStartedEvent(
+        source="planner",
+        run_id="a/b:c",
+        cycle=1,
+        payload={"step_index": 0, "tool": "t", "description": "d"},
+    )
+    records = await publish(
+        FORMS[name](registry),
+        ("SESSION_START", start),
+        ("PLAN_STEP_STARTED", step),
+        service="planner",
+    )
+    opener = Opener(SchemaFraming(registry))
+    await opener.prepare(records)
+    reader = EventReader(CATALOGUE, opener)
+    assert {type(p): p for p in (reader.read(r).payload for r in records)} == {
+        type(start): start,
+        type(step): step,
+    }
+
+
+async def test_headers_say_the_content_type(registry, publish):
+    """Each form has its own, and the framed ones share one."""
+    for form in FORMS.values():
+        (record, *_) = await publish(form(registry), ("PRE_TOOL_USE", _tool_call()))
+        del record
+    records = await publish(None, ("PRE_TOOL_USE", _tool_call()))
+    assert [dict(r.headers)["content_type"] for r in records] == [
+        b"application/msgpack",
+        b"application/vnd.confluent.avro",
+        b"application/vnd.confluent.avro",
+        b"application/json",
+    ]
+    assert [r.value[0] for r in records] == [records[0].value[0], 0, 0, ord("{")]
+
+
+async def test_one_subject_for_each_type_on_each_topic(registry, publish):
+    """The schemas of one topic's types do not stand in each other's way."""
+    await publish(AvroForm(registry), ("PRE_TOOL_USE", _tool_call()))
+    await publish(JsonSchemaForm(registry), ("PRE_TOOL_USE", _tool_call()))
+    assert await registry.subjects() == [
+        f"{TOPIC}-PRE_TOOL_USE",
+        f"{TOPIC}-spile.envelopes.PreToolUseEnvelope",
+    ]
+
+
+async def test_an_integer_that_the_form_has_not_is_refused(registry, publish):
+    """Nothing is sent, and the error says what is wrong."""
+    with pytest.raises(InvalidEventError, match="64 bits"):
+        await publish(
+            MessagePackForm(),
+            ("PRE_TOOL_USE", _tool_call().model_copy(update={"parameters": {"n": 2**64}})),
+        )
+
+
+@pytest.fixture
+async def avro_record(registry, publish):
+    (record,) = await publish(AvroForm(registry), ("PRE_TOOL_USE", _tool_call()))
+    return record
+
+
+async def test_a_schema_that_was_not_prepared_is_no_poison(registry, avro_record):
+    """Reading without `prepare` can be tried again: the record is not to blame."""
+    reader = EventReader(CATALOGUE, Opener(SchemaFraming(registry)))
+    with pytest.raises(RegistryUnavailableError):
+        reader.read(avro_record)
+
+
+async def test_an_unknown_id_is_poison(registry, avro_record):
+    """No later attempt reads it; the reason names the id."""
+    forged = _with(avro_record, struct.pack(">bI", 0, 4711) + avro_record.value[5:])
+    opener = Opener(SchemaFraming(registry))
+    await opener.prepare([forged])
+    with pytest.raises(UndecodableError, match="4711"):
+        EventReader(CATALOGUE, opener).read(forged)
+
+
+async def test_without_a_registry_framed_values_are_refused_with_the_setting(avro_record):
+    """The reason says what to set."""
+    opener = Opener()
+    await opener.prepare([avro_record])
+    with pytest.raises(UndecodableError, match="SPILE_REGISTRY_URL"):
+        EventReader(CATALOGUE, opener).read(avro_record)
+
+
+async def test_a_schema_of_another_language_is_refused(registry, avro_record):
+    """Protobuf is passed through, not read."""
+    made = await registry.register_schema(
+        "p", {"proto": 'syntax = "proto3"; message A { string a = 1; }'}, SchemaType.PROTOBUF
+    )
+    opener = Opener(SchemaFraming(registry))
+    forged = _with(avro_record, struct.pack(">bI", 0, made) + b"\0\0")
+    await opener.prepare([forged])
+    with pytest.raises(UndecodableError, match="PROTOBUF"):
+        EventReader(CATALOGUE, opener).read(forged)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda value: value[:-1],
+        lambda value: value + b"\0",
+        lambda value: value[:4],
+        lambda value: b"\x01" + value[1:],
+        lambda value: value[:5] + b"\xff" * 40,
+    ],
+    ids=["cut", "longer", "no frame", "magic", "noise"],
+)
+async def test_corrupt_frames_are_poison(registry, avro_record, spoil):
+    """One clear error, whatever the bytes are."""
+    opener = Opener(SchemaFraming(registry))
+    await opener.prepare([avro_record])
+    broken = _with(avro_record, spoil(avro_record.value))
+    with pytest.raises(UndecodableError):
+        EventReader(CATALOGUE, opener).read(broken)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"", b"\xc0", b"\x93\x01\x02\x03", b"\x81\x01\x02", b"\x81\xa1a\xc4\x01b", b"\x81\xa1a",
+        b"\x81\xa1a\xcb\x7f\xf8\0\0\0\0\0\0", b"\x81\xa1a" * 500 + b"\xc0",
+        b"\xdf\xff\xff\xff\xff", msgspec.msgpack.encode({"a": 1}) + b"\xc0",
+    ],
+)  # fmt: skip
+def test_message_pack_that_is_no_json_object_is_poison(value):
+    """Binary, odd keys, NaN, depth, bombs and trailing bytes all end in one error."""
+    with pytest.raises(UndecodableError):
+        EventReader(CATALOGUE).read(_record(value, b"application/msgpack"))
+
+
+def test_an_unknown_content_type_is_refused():
+    """Nothing is guessed; the error lists what is readable."""
+    with pytest.raises(UndecodableError, match=r"readable here are .*msgpack") as caught:
+        EventReader(CATALOGUE).read(_record(b"{}", b"text/plain"))
+    assert caught.value.field == "content_type"
+
+
+def _with(record: Any, value: bytes) -> Record:
+    return Record(record.topic, 0, record.offset, 0, record.key, value, tuple(record.headers))
+
+
+def _record(value: bytes, content_type: bytes) -> Record:
+    headers = (
+        ("content_type", content_type),
+        ("correlation_id", str(uuid4()).encode()),
+        ("message_id", str(uuid4()).encode()),
+        ("timestamp", b"2026-01-01T00:00:00Z"),
+        ("source", b"shop"),
+        ("event_type", b"PRE_TOOL_USE"),
+        ("schema_version", b"1.1.0"),
+    )
+    return Record(TOPIC, 0, 0, 0, b"k", value, headers)
+
+
+class _Away(FileSchemaRegistry):
+    """A registry that is away until it is told."""
+
+    is_away = True
+
+    async def _call(self, *args: Any) -> None:
+        if self.is_away:
+            raise RegistryUnavailableError("the registry is away")
+
+    async def register_schema(self, *args: Any, **kwargs: Any) -> int:
+        await self._call()
+        return await super().register_schema(*args, **kwargs)
+
+
+async def test_a_registry_that_is_away_stops_nothing_but_this_event(tmp_path, publish):
+    """Nothing is sent, the error says so, and the next attempt works."""
+    registry = _Away(tmp_path)
+    form = AvroForm(registry)
+    with pytest.raises(RegistryUnavailableError):
+        await publish(form, ("PRE_TOOL_USE", _tool_call()))
+    registry.is_away = False
+    assert len(await publish(form, ("PRE_TOOL_USE", _tool_call()))) == 1
+
+
+def test_a_form_that_needs_a_registry_says_what_to_set(registry):
+    """And the others need none."""
+    with pytest.raises(ConfigurationError, match="SPILE_REGISTRY_URL"):
+        wire_form(WireFormat.AVRO, lambda: None)
+    assert wire_form(WireFormat.JSON, lambda: None) is None
+    assert isinstance(wire_form(WireFormat.MESSAGE_PACK, lambda: None), MessagePackForm)
+    assert isinstance(wire_form(WireFormat.AVRO, lambda: registry), AvroForm)
+    assert isinstance(wire_form(WireFormat.JSON_SCHEMA, lambda: registry), JsonSchemaForm)
+
+
+async def test_a_message_waits_while_the_registry_is_away(bench):
+    """Retries do not run out, and nothing goes to the dead letter queue."""
+    calls = 0
+    done = asyncio.Event()
+
+    async def handler(message):
+        nonlocal calls
+        calls += 1
+        if calls < 12:
+            raise RegistryUnavailableError("the registry is away")
+        done.set()
+
+    await bench.send(b"1")
+    await bench.messages(handler)
+    async with asyncio.timeout(5):
+        await done.wait()
+    assert bench.cluster.records(f"{bench.topic}.dlq") == []
+
+
+async def test_a_schema_error_of_the_registry_is_told_to_the_publisher(tmp_path, publish):
+    """Nothing is sent."""
+
+    class _Refusing(FileSchemaRegistry):
+        async def register_schema(self, *args: Any, **kwargs: Any) -> int:
+            raise SchemaError("too large")
+
+    with pytest.raises(SchemaError, match="too large"):
+        await publish(AvroForm(_Refusing(tmp_path)), ("PRE_TOOL_USE", _tool_call()))
