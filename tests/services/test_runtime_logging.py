@@ -78,3 +78,55 @@ def test_console_is_for_people(logs):
 
     assert "worker reads" in stream.getvalue()
     assert not stream.getvalue().startswith("{")
+
+
+def fail(text):
+    """Raise an error with a text."""
+    raise ValueError(text)
+
+
+def test_no_secret_is_written(logs):
+    """Not in a fact, a nested one, a name, a library's line, an object's text, or a traceback."""
+    stream = logs("debug")
+    secret = "AKIAIOSFODNN7EXAMPLE"
+
+    log = structlog.get_logger("spile.test")
+    log.debug("seen", text=f"x {secret}", deep={"a": [{"password": "hunter2"}]}, **{secret: 1})
+    log.debug("in the event " + secret, token="hunter2", error=ValueError(f"token={secret}"))
+    logging.getLogger("aiokafka.client").warning("lost %s", secret)
+    try:
+        fail(f"cannot log in: password=hunter2 {secret}")
+    except ValueError:
+        log.exception("failed")
+        logging.getLogger("other").exception("also failed")
+
+    assert stream.getvalue().count("\n") == 5
+    assert "Traceback" in stream.getvalue()
+    assert secret not in stream.getvalue()
+    assert "hunter2" not in stream.getvalue()
+
+
+def test_what_cannot_be_inspected_is_not_logged(logs):
+    """A fact that is nested too deep goes, the line stays."""
+    stream = logs()
+    deep = "AKIAIOSFODNN7EXAMPLE"
+    for _ in range(100):
+        deep = [deep]
+
+    structlog.get_logger("spile.test").info("deep", fact=deep)
+
+    assert json.loads(stream.getvalue())["fact"] == "REDACTED"
+    assert json.loads(stream.getvalue())["event"] == "deep"
+
+
+def test_console_lines_hold_no_secret_either(logs):
+    """The text for people goes the same way."""
+    stream = logs(style="console")
+
+    try:
+        fail("token=hunter2")
+    except ValueError:
+        structlog.get_logger("spile.test").exception("failed", password="hunter3")
+
+    assert "Traceback" in stream.getvalue()
+    assert "hunter" not in stream.getvalue()

@@ -84,7 +84,7 @@ def parse_uuid(value: str | UUID, field: str) -> str:
         return str(UUID(value))
     except (ValueError, AttributeError, TypeError):
         raise InvalidEventError(
-            f"{field} must be a UUID, got {str(value)[:80]!r}: "
+            f"{field} must be a UUID, got another {type(value).__name__}: "
             f"correlation_uuid(text) maps a foreign id to one",
             field=field,
         ) from None

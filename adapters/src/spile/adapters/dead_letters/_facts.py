@@ -14,6 +14,7 @@ from spile.spi import ProtocolRecord
 
 PREFIX = "x-spile-dlq-"
 _MAX_MESSAGE_BYTES = 1024
+_MAX_SCRUBBED = 65_536
 _MAX_REPLAYS = 1_000_000
 _MAX_DIGITS = 19
 
@@ -91,7 +92,8 @@ def error_text(error: BaseException, scrub: Callable[[str], str]) -> str:
     except Exception:  # noqa: BLE001 - an error of a handler may not even have a text
         said = f"{type(error).__name__} without a text"
     text = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in scrub(said)
+        c if c.isprintable() else c.encode("unicode_escape").decode()
+        for c in scrub(said[:_MAX_SCRUBBED])
     )
     data = text.encode("utf-8", "backslashreplace")[:_MAX_MESSAGE_BYTES]
     return data.decode("utf-8", "ignore")

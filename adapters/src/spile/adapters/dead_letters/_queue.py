@@ -29,6 +29,7 @@ from spile.spi import (
     ProtocolRecord,
     SpileError,
 )
+from spile.topics.redaction import default_redactor
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,8 @@ class DeadLetterQueue(ProtocolDLQHandler):
         source_factory: Reads them; `reprocess_dlq_messages` needs it.
         group: Consumer group that the messages of `send_to_dlq` failed in.
         reprocess_group: Group that reprocessing reads with; `<group>.dlq-reprocess` by default.
-        scrub: Removes secrets from an error's text before it is written.
+        scrub: Removes secrets from an error's text before it is written; by default as the
+            built-in rules of `Redactor` say.
         backoff: Waits between the attempts of reprocessing.
         clock: Aware time.
     """
@@ -63,7 +65,7 @@ class DeadLetterQueue(ProtocolDLQHandler):
         *,
         group: str = "unknown",
         reprocess_group: str | None = None,
-        scrub: Callable[[str], str] = str,
+        scrub: Callable[[str], str] | None = None,
         backoff: Backoff | None = None,
         clock: Callable[[], datetime] = _now,
     ) -> None:
@@ -71,7 +73,7 @@ class DeadLetterQueue(ProtocolDLQHandler):
         self._source_factory = source_factory
         self._group = group
         self._reprocess_group = reprocess_group or f"{group}.dlq-reprocess"
-        self._scrub = scrub
+        self._scrub = scrub or default_redactor().scrub
         self._backoff = backoff or Backoff()
         self._clock = clock
 

@@ -9,7 +9,10 @@ from typing import Literal, TextIO
 import structlog
 from structlog.typing import Processor
 
-_CHATTY = ("aiokafka", "asyncio", "uvicorn")
+from spile.services.runtime._scrubbing import Scrubber
+from spile.topics.redaction import Redactor, default_redactor
+
+_CHATTY = ("aiokafka", "asyncio", "httpcore", "httpx", "uvicorn")
 
 
 def configure_logging(
@@ -17,6 +20,7 @@ def configure_logging(
     style: Literal["auto", "json", "console"] = "auto",
     *,
     stream: TextIO | None = None,
+    redactor: Redactor | bool = True,
 ) -> None:
     """
     Send all logs of this process to one stream, one event per line.
@@ -28,6 +32,8 @@ def configure_logging(
         level: Lowest level that is logged.
         style: JSON, or coloured text; `auto` is text on a terminal.
         stream: Where to; standard error by default.
+        redactor: Takes secrets out of every line, tracebacks included; True is one with the
+            built-in rules, False lets them through.
     """
     target = stream or sys.stderr
     console = style == "console" or (style == "auto" and target.isatty())
@@ -51,6 +57,8 @@ def configure_logging(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+    chosen = default_redactor() if redactor is True else redactor or None
+    clean = [] if chosen is None else [structlog.processors.format_exc_info, Scrubber(chosen)]
     last: list[Processor] = (
         [structlog.dev.ConsoleRenderer(colors=target.isatty())]
         if console
@@ -60,7 +68,7 @@ def configure_logging(
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *clean, *last],
         )
     )
     root = logging.getLogger()

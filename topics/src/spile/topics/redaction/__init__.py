@@ -3,7 +3,12 @@
 from spile.topics.redaction._detectors import REDACTED
 from spile.topics.redaction._marks import Sensitive, sensitive_paths
 from spile.topics.redaction._names import DEFAULT_FIELDS
-from spile.topics.redaction._redactor import Redacted, RedactionRules, Redactor
+from spile.topics.redaction._redactor import (
+    Redacted,
+    RedactionRules,
+    Redactor,
+    default_redactor,
+)
 
 __all__ = [
     "DEFAULT_FIELDS",
@@ -12,5 +17,6 @@ __all__ = [
     "RedactionRules",
     "Redactor",
     "Sensitive",
+    "default_redactor",
     "sensitive_paths",
 ]

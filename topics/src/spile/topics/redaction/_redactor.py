@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -187,6 +188,12 @@ class Redactor:
         if found is None:
             found = self._marks[known] = (*self._paths, *_patterns(known))
         return found
+
+
+@lru_cache(maxsize=1)
+def default_redactor() -> Redactor:
+    """Return the redactor with the built-in rules and no key."""
+    return Redactor()
 
 
 def _patterns(paths: Iterable[str]) -> tuple[tuple[str, ...], ...]:
