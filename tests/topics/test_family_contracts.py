@@ -109,3 +109,18 @@ def test_the_fast_path_of_families_says_what_pydantic_says(name, data, event_str
 def test_which_families_have_the_fast_path(name):
     """All but the steps, whose content is one of four kinds."""
     assert EventContract(name, MODELS[name]).has_fast_path == (name != "STEP_RECORDED")
+
+
+@pytest.mark.parametrize(("levels", "accepted"), [(32, True), (33, False)])
+def test_the_light_reader_minds_the_depth(levels, accepted):
+    """A caller's JSON is 32 levels deep at most, whoever reads it."""
+    deep: Any = {}
+    for _ in range(levels - 1):
+        deep = {"x": deep}
+    event = {"session_id": "a", "timestamp": "2026-01-01T00:00:00Z", "metadata": deep}
+    raw = msgspec.json.encode(event)
+    contract = EventContract("SESSION_END", MODELS["SESSION_END"])
+    assert [_read(read, raw) is not None for read in (contract.decode, contract.view)] == [
+        accepted,
+        accepted,
+    ]

@@ -137,7 +137,11 @@ class ModelCodec:
     def view(self, data: msgspec.Raw) -> Any:
         """Read a struct with the fields of the model; the model itself without a fast path."""
         raw = bytes(data)
-        if self._decoder is not None and not self.may_overflow(raw):
+        if (
+            self._decoder is not None
+            and not self.may_overflow(raw)
+            and not is_deeper(raw, MAX_JSON_DEPTH)
+        ):
             try:
                 return self._decoder.decode(raw)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
