@@ -11,7 +11,7 @@ MEMBERS := spi topics adapters testkit services
 TARGETS ?= # images to build; empty builds all of deploy/Dockerfile
 
 .PHONY: help setup java demo test test-fast test-faults check fmt up down status topics run \
-  bench build images lock clean
+  bench build images lock schemas clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,7 +42,11 @@ check: $(STAMP) ## Check format, lint, types, architecture and contracts
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/spile spi check
+	$(BIN)/spile schemas check
 	$(BIN)/mypy
+
+schemas: $(STAMP) ## Write the schemas that the models make into schemas/
+	@$(BIN)/spile schemas generate
 
 fmt: $(STAMP) ## Format the code and repair what ruff can
 	$(BIN)/ruff format --quiet .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -56,7 +57,7 @@ def _reading(written: Any, reader: Any, kind: SchemaKind) -> list[Difference]:
         if kind is SchemaKind.AVRO:
             return AvroReading(written, reader).differences()
         return JsonReading(written, reader).differences()
-    except (KeyError, TypeError, AttributeError, ValueError) as exc:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError, re.error) as exc:
         # Foreign schemas may be wrong in any place; what is right is the author's to find out.
         raise SchemaError(f"no valid {kind} schema: {type(exc).__name__}: {exc}") from None
 

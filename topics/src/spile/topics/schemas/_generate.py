@@ -19,6 +19,8 @@ JsonSchema: TypeAlias = dict[str, Any]
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 """The dialect of every JSON Schema that is made here."""
 
+_WITH_NULL: Final = 2
+
 UUID: Final[JsonSchema] = {
     "type": "string",
     "format": "uuid",
@@ -37,20 +39,26 @@ INSTANT: Final[JsonSchema] = {
 
 
 class _WireSchema(GenerateJsonSchema):
-    """The form that is written: no null for what is unset, own fields under `payload`."""
+    """The form that is written: own fields under `payload`, no null where none is written."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         del schema
         return False
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        inner = schema["schema"]
-        if inner["type"] == "nullable" and schema.get("default", ...) is None:
-            return self.generate_inner(cast("core_schema.NullableSchema", inner)["schema"])
         made = super().default_schema(schema)
         if "const" in made:
             made.pop("default", None)
         return made
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        made = super().nullable_schema(schema)
+        inner = cast("list[JsonSchema]", made.get("anyOf", []))
+        if len(inner) != _WITH_NULL or not isinstance(inner[0].get("type"), str):
+            return made
+        if "const" in inner[0] or "enum" in inner[0]:
+            return made
+        return {**inner[0], "type": [inner[0]["type"], "null"]}
 
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
         made = super().tagged_union_schema(schema)
@@ -68,6 +76,10 @@ class _WireSchema(GenerateJsonSchema):
         made = super().model_schema(schema)
         model = cast("type[BaseModel]", schema["cls"])
         properties = cast("dict[str, JsonSchema]", made.get("properties", {}))
+        if model.__pydantic_decorators__.model_serializers:
+            # Its serializer leaves out what is unset.
+            for name, field in model.model_fields.items():
+                properties[name] = _without_null(properties[name], field)
         required = [
             name
             for name, field in model.model_fields.items()
@@ -82,6 +94,18 @@ class _WireSchema(GenerateJsonSchema):
         if issubclass(model, ObservabilityEvent):
             return _nested(made, required, model.COMMON)
         return {**made, "required": required} if required else made
+
+
+def _without_null(schema: JsonSchema, field: FieldInfo) -> JsonSchema:
+    if field.is_required() or field.default is not None or field.default_factory is not None:
+        return schema
+    made = {key: value for key, value in schema.items() if key != "default"}
+    if made.get("type") and isinstance(made["type"], list):
+        return {**made, "type": made["type"][0]}
+    inner = [one for one in made.pop("anyOf", []) if one != {"type": "null"}]
+    return (
+        {**made, **inner[0]} if len(inner) == 1 else {**made, **({"anyOf": inner} if inner else {})}
+    )
 
 
 def _choice(field: FieldInfo) -> tuple[Any, ...] | None:

@@ -104,9 +104,9 @@ class _Walk:
         before, after = resolve(before, self._old), resolve(after, self._new)
         if isinstance(before, bool) or isinstance(after, bool):
             return list(self._limits(before, after, path))
-        for keyword in _EITHER:
-            if keyword in before and keyword in after:
-                return list(self._alternatives(before[keyword], after[keyword], path))
+        choices = _choices(before), _choices(after)
+        if choices[0] is not None and choices[1] is not None:
+            return list(self._alternatives(choices[0], choices[1], path))
         if types_of(before) == types_of(after) == ["object"]:
             return list(self._object(before, after, path))
         if types_of(before) == types_of(after) == ["array"]:
@@ -198,6 +198,10 @@ class _Walk:
 
     def _change(self, path: str, rule: str, message: str, *, breaking: bool = True) -> Change:
         return _change(self._event_type, path, rule, message, breaking=breaking)
+
+
+def _choices(schema: Mapping[str, Any]) -> list[Schema] | None:
+    return next((schema[keyword] for keyword in _EITHER if keyword in schema), None)
 
 
 def _properties(schema: Mapping[str, Any]) -> dict[str, Schema]:
