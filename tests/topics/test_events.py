@@ -14,7 +14,6 @@ from spile.spi import InvalidEventError
 from spile.topics.events import (
     EVENT_MODELS,
     EventCategory,
-    EventMetadata,
     ObservabilityEvent,
     PerformanceMetrics,
     PostToolUseEvent,
@@ -203,3 +202,12 @@ def test_ids_are_read_as_text_and_as_uuid():
     event = PostToolUseEvent(agent_id=str(agent), tool_name="Read", success=True, result=[1, None])
     assert event.agent_id == agent
     assert isinstance(event.agent_id, UUID)
+
+
+def test_counts_have_64_bits():
+    """A larger count would not survive every encoding."""
+    event = {"event_type": "PostToolUse", "agent_id": uuid4(), "tool_name": "a", "success": True}
+    assert ObservabilityEvent.parse({**event, "retry_count": 2**63 - 1}).retry_count == 2**63 - 1
+    with pytest.raises(InvalidEventError) as caught:
+        ObservabilityEvent.parse({**event, "retry_count": 2**63})
+    assert caught.value.field == "payload.retry_count"
