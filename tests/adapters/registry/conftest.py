@@ -56,10 +56,6 @@ class Gate:
         self._open.clear()
         self._came.clear()
 
-    def resume(self) -> None:
-        """Answer again."""
-        self._open.set()
-
     async def came(self) -> None:
         """Wait for a request to come after `stall`."""
         await self._came.wait()
@@ -134,8 +130,16 @@ async def gate(schema_registry: EmbeddedRegistry) -> AsyncIterator[Gate]:
 
 @pytest.fixture
 async def gated(gate: Gate) -> AsyncIterator[HttpSchemaRegistry]:
-    """A client whose requests go through the gate; it waits 0.3 s and tries three times."""
-    client = HttpSchemaRegistry(gate.url, timeout_s=0.3, retries=2, backoff=AT_ONCE)
+    """A client whose requests go through the gate; it is patient, and tries three times."""
+    client = HttpSchemaRegistry(gate.url, timeout_s=20, retries=2, backoff=AT_ONCE)
+    async with client:
+        yield client
+
+
+@pytest.fixture
+async def hasty(gate: Gate) -> AsyncIterator[HttpSchemaRegistry]:
+    """A client for a gate that stalls; it waits 0.2 s and tries three times."""
+    client = HttpSchemaRegistry(gate.url, timeout_s=0.2, retries=2, backoff=AT_ONCE)
     async with client:
         yield client
 

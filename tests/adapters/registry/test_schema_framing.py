@@ -98,18 +98,25 @@ async def test_a_replica_that_is_behind_is_asked_again(gate, gated, ids, raw):
     assert framing.schema_of(ids[0]).schema_id == ids[0]
 
 
-async def test_a_registry_that_is_away_gives_up_no_record(gate, gated, ids):
+async def test_a_registry_that_is_away_gives_up_no_record(gate, gated, ids, raw):
     """Preparing raises a retriable error, known ids go on, and the rest comes when it is back."""
     framing = SchemaFraming(gated)
     await framing.prepare_reading([frame(ids[0], b"x")])
-    gate.stall()
+    gate.answers += [raw("503 Busy")] * 3
     with pytest.raises(RetriableError):
         await framing.prepare_reading([frame(ids[0], b"x"), frame(ids[1], b"x")])
     await framing.prepare_reading([frame(ids[0], b"x")])
     assert framing.schema_of(ids[0]).schema_id == ids[0]
-    gate.resume()
     await framing.prepare_reading([frame(ids[1], b"x")])
     assert framing.schema_of(ids[1]).schema_id == ids[1]
+
+
+async def test_a_registry_that_hangs_gives_up_no_record(gate, hasty, ids):
+    """No answer in time is no word on the schema."""
+    gate.stall()
+    framing = SchemaFraming(hasty)
+    with pytest.raises(RetriableError, match="did not answer"):
+        await framing.prepare_reading([frame(schema_id, b"x") for schema_id in ids])
 
 
 @pytest.mark.parametrize("status", ["500 Oops", "404 Not Found", "302 Found", "200 OK", "400 No"])

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from spile.spi import UndecodableError
 
 _HEAD = struct.Struct(">bI")
+FRAME_BYTES = _HEAD.size
 _MAGIC = 0
 _LARGEST_ID = (1 << 31) - 1
 _MAX_INDEXES = 64
@@ -68,7 +69,7 @@ def unframe(data: bytes, *, protobuf: bool = False) -> Framed:
         UndecodableError: They are too short, start with another byte than 0, name an id that no
             registry gives, or have broken indexes.
     """
-    if len(data) < _HEAD.size:
+    if len(data) < FRAME_BYTES:
         raise UndecodableError(f"{len(data)} bytes are too short for the frame of a schema id")
     magic, schema_id = _HEAD.unpack_from(data)
     if magic != _MAGIC:
@@ -76,8 +77,8 @@ def unframe(data: bytes, *, protobuf: bool = False) -> Framed:
     if schema_id > _LARGEST_ID:
         raise UndecodableError(f"the frame names schema {schema_id}, above {_LARGEST_ID}")
     if not protobuf:
-        return Framed(schema_id=schema_id, body=bytes(data[_HEAD.size :]))
-    indexes, start = _read(data, _HEAD.size)
+        return Framed(schema_id=schema_id, body=bytes(data[FRAME_BYTES:]))
+    indexes, start = _read(data, FRAME_BYTES)
     return Framed(schema_id=schema_id, body=bytes(data[start:]), message_indexes=indexes)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 from collections.abc import Iterable
 from typing import Any, Final
 
+import msgspec
+
 from spile.adapters.registry._cache import BoundedCache
-from spile.adapters.registry._definitions import canonical, schema_type_of
-from spile.adapters.registry._framing import unframe
+from spile.adapters.registry._framing import FRAME_BYTES, unframe
 from spile.adapters.registry._registry import CACHE_SIZE, SchemaRegistry, UnknownIdError
 from spile.adapters.registry._values import StoredSchema
 from spile.spi import (
@@ -50,7 +53,7 @@ class SchemaFraming:
 
     def __init__(self, registry: SchemaRegistry, *, cache_size: int = CACHE_SIZE) -> None:
         self._registry = registry
-        self._ids: BoundedCache[tuple[str, str, str], int] = BoundedCache(cache_size)
+        self._ids: BoundedCache[tuple[str, str, bytes], int] = BoundedCache(cache_size)
         self._schemas: BoundedCache[int, StoredSchema] = BoundedCache(cache_size)
         self._refused: BoundedCache[int, str] = BoundedCache(cache_size)
 
@@ -66,11 +69,10 @@ class SchemaFraming:
             RetriableError: The registry is away.
             UnauthorisedError: The registry refused the credentials.
         """
-        kind = schema_type_of(schema_type)
-        key = (subject, kind.value, canonical(schema, kind))
+        key = (subject, schema_type, _digest(schema))
         if (known := self._ids.get(key)) is not None:
             return known
-        made = await self._registry.register_schema(subject, schema, kind.value)
+        made = await self._registry.register_schema(subject, schema, schema_type)
         self._ids.put(key, made)
         return made
 
@@ -146,15 +148,20 @@ class SchemaFraming:
         return unknown
 
 
+def _digest(schema: dict[str, Any]) -> bytes:
+    try:
+        text = msgspec.json.encode(schema)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise SchemaError(f"the schema is no JSON: {exc}") from None
+    return hashlib.blake2b(text, digest_size=16).digest()
+
+
 def _ids_in(values: Iterable[bytes | None]) -> list[int]:
-    found: dict[int, None] = {}
-    for value in values:
-        if value is not None:
-            try:
-                found[unframe(value[:5]).schema_id] = None
-            except UndecodableError:
-                continue
-    return list(found)
+    found: list[int] = []
+    for head in {value[:FRAME_BYTES] for value in values if value is not None}:
+        with contextlib.suppress(UndecodableError):
+            found.append(unframe(head).schema_id)
+    return found
 
 
 def _first(group: BaseExceptionGroup[SpileError]) -> SpileError:
