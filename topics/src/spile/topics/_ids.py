@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from functools import lru_cache
 from typing import Final
 from uuid import UUID, uuid5
 
@@ -55,6 +56,7 @@ def uuid7_text() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+@lru_cache(maxsize=4096)
 def correlation_uuid(text: str) -> UUID:
     """
     Map a foreign correlation id to a UUID: the same text gives the same UUID, everywhere.
