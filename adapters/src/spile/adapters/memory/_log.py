@@ -110,7 +110,7 @@ class MemoryLog:
         """Write one record; raises `RejectedError` when it is too large or has no partition."""
         topic = self.require(record.topic)
         size = len(record.key or b"") + len(record.value or b"")
-        size += sum(len(name.encode()) + len(value) for name, value in record.headers)
+        size += sum(len(name.encode()) + len(value or b"") for name, value in record.headers)
         if size > topic.max_message_bytes:
             raise RejectedError(
                 f"record of {size} bytes is over the {topic.max_message_bytes} of {record.topic}",
