@@ -92,7 +92,7 @@ def test_no_secret_is_written(logs):
 
     log = structlog.get_logger("spile.test")
     log.debug("seen", text=f"x {secret}", deep={"a": [{"password": "hunter2"}]}, **{secret: 1})
-    log.debug("in the event " + secret, token="hunter2", error=ValueError(f"token={secret}"))
+    log.debug(secret, token="hunter2", error=ValueError(f"token={secret}"))
     logging.getLogger("aiokafka.client").warning("lost %s", secret)
     try:
         fail(f"cannot log in: password=hunter2 {secret}")

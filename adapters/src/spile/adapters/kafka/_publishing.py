@@ -6,10 +6,20 @@ import uuid
 from collections.abc import Callable
 
 from spile.adapters.dead_letters import DeadLetterQueue
+from spile.adapters.kafka._environment import load_settings
 from spile.adapters.kafka._sender import KafkaSender
-from spile.adapters.kafka._settings import KafkaSettings
-from spile.adapters.publishing import BreakerState, CircuitBreaker, EventPublisher
+from spile.adapters.kafka._settings import RELAXED, KafkaSettings
+from spile.adapters.publishing import (
+    BreakerState,
+    CircuitBreaker,
+    EventPublisher,
+    RedactionSettings,
+)
+from spile.adapters.registry import RegistrySettings
+from spile.adapters.wire import wire_form
+from spile.spi import ConfigurationError
 from spile.topics import Catalogue, default_catalogue
+from spile.topics.redaction import Redactor
 
 
 def create_publisher(
@@ -20,6 +30,7 @@ def create_publisher(
     instance_id: str | None = None,
     breaker: CircuitBreaker | None = None,
     on_breaker: Callable[[BreakerState, BreakerState], None] | None = None,
+    redactor: Redactor | bool | None = None,
 ) -> EventPublisher:
     """
     Return a publisher; it connects at the first event.
@@ -31,7 +42,16 @@ def create_publisher(
         instance_id: Tells replicas apart in logs; made when not given.
         breaker: Its own by default: threshold 5, reset after 30 s.
         on_breaker: Called with the old and new state of the breaker.
+        redactor: Takes secrets out of events; the one of SPILE_REDACTION and its kin when None,
+            True is one with the built-in rules, False writes events as they are.
+
+    Raises:
+        ConfigurationError: The encoding needs a schema registry, and none is set or a setting of it
+            or of redaction is wrong.
     """
+    if redactor is None:
+        redactor = _redactor(settings.environment)
+    form = wire_form(settings.encoding, load_settings(RegistrySettings).open)
     sender = KafkaSender(settings)
     publisher = EventPublisher(
         sender,
@@ -40,8 +60,10 @@ def create_publisher(
         service=service,
         instance_id=instance_id or uuid.uuid4().hex[:8],
         breaker=breaker,
-        refused=DeadLetterQueue(sender, group=f"publisher.{service}"),
+        refused=DeadLetterQueue(sender, group=f"publisher.{service}", scrub=_scrub(redactor)),
         on_breaker=on_breaker,
+        form=form,
+        redactor=redactor,
     )
     sender.on_retry = publisher.note_retry
     return publisher
@@ -67,3 +89,23 @@ def create_event_publisher(
         service=service_name,
         instance_id=instance_id,
     )
+
+
+def _redactor(environment: str) -> Redactor | bool:
+    """
+    Return the redactor of the settings.
+
+    Raises:
+        ConfigurationError: It is off in an environment that is neither dev nor test.
+    """
+    redactor = load_settings(RedactionSettings).redactor()
+    if redactor is None and environment not in RELAXED:
+        raise ConfigurationError(
+            f"SPILE_REDACTION: off is for dev and test, not for {environment}",
+            setting="SPILE_REDACTION",
+        )
+    return redactor or False
+
+
+def _scrub(redactor: Redactor | bool) -> Callable[[str], str] | None:
+    return redactor.scrub if isinstance(redactor, Redactor) else None

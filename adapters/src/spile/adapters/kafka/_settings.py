@@ -14,9 +14,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from spile.adapters.kafka._client import Connection
 from spile.adapters.kafka._environment import load_settings, register_settings
+from spile.adapters.wire import WireFormat
 from spile.spi import ConfigurationError
 
-_RELAXED = ("dev", "test")
+RELAXED = ("dev", "test")
 """Environments that may run one broker in plain text on an internal network."""
 
 _INTERNAL = frozenset({"internal", "lan", "local", "localhost", "svc", "test"})
@@ -59,6 +60,8 @@ class KafkaSettings(BaseSettings):
         retry_backoff_ms: Wait between the client's own attempts, 100 ms.
         consumer_metadata_max_age_ms: Age at which consumers look for new partitions, 10 s.
         producer_metadata_max_age_ms: Age at which producers do, 30 s.
+        encoding: How publishers encode values: json, msgpack, avro or json-schema; the last two
+            need the registry of `SPILE_REGISTRY_URL`.
         compression: Codec of batches, zstd.
         linger_ms: How long a batch may wait for more records, 0.
         max_batch_bytes: Size of a batch before compression, 128 KiB; at most half of what a topic
@@ -104,6 +107,7 @@ class KafkaSettings(BaseSettings):
     retry_backoff_ms: int = Field(default=100, ge=1)
     consumer_metadata_max_age_ms: int = Field(default=10_000, ge=100, le=30_000)
     producer_metadata_max_age_ms: int = Field(default=30_000, ge=100, le=30_000)
+    encoding: WireFormat = WireFormat.JSON
     compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = "zstd"
     linger_ms: int = Field(default=0, ge=0)
     max_batch_bytes: int = Field(default=131_072, ge=1_024, le=1_000_000)
@@ -206,7 +210,7 @@ class KafkaSettings(BaseSettings):
             given["SPILE_SASL_PASSWORD"] = given.pop("sasl_password")
         given = {name: None if value == "" else value for name, value in given.items()}
         if given.get("security_protocol") is None:
-            relaxed = given.get("environment", "dev") in _RELAXED
+            relaxed = given.get("environment", "dev") in RELAXED
             given["security_protocol"] = "PLAINTEXT" if relaxed else "SASL_SSL"
         defaults = cls.model_fields
         return {
@@ -234,7 +238,7 @@ register_settings(KafkaSettings)
 def _server_mistakes(settings: KafkaSettings) -> Iterator[str]:
     protocol, environment = settings.security_protocol, settings.environment
     plain = not protocol.endswith("SSL")
-    if plain and environment not in _RELAXED:
+    if plain and environment not in RELAXED:
         yield (
             f"SPILE_SECURITY_PROTOCOL: {protocol} sends events and passwords unencrypted, which is"
             f" for dev and test; in {environment} use SSL or SASL_SSL"
@@ -243,7 +247,7 @@ def _server_mistakes(settings: KafkaSettings) -> Iterator[str]:
         host, colon, port = server.strip().rpartition(":")
         if not colon or not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
             yield f"SPILE_BOOTSTRAP_SERVERS: {server.strip()!r} is not host:port"
-        elif plain and environment in _RELAXED and not _is_internal(host.strip("[]")):
+        elif plain and environment in RELAXED and not _is_internal(host.strip("[]")):
             yield (
                 f"SPILE_BOOTSTRAP_SERVERS: {host} is not on an internal network, so {protocol} is"
                 " refused; use SSL or SASL_SSL"

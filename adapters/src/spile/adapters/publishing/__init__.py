@@ -12,6 +12,7 @@ from spile.adapters.publishing._publisher import (
     EventPublisher,
     RefusedKeeper,
 )
+from spile.adapters.publishing._settings import RedactionSettings
 
 __all__ = [
     "BreakerState",
@@ -19,5 +20,6 @@ __all__ = [
     "Encoded",
     "EventEncoder",
     "EventPublisher",
+    "RedactionSettings",
     "RefusedKeeper",
 ]

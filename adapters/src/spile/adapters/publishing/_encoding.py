@@ -13,6 +13,8 @@ from pydantic import BaseModel
 
 from spile.adapters.delivery._headers import utc_text
 from spile.adapters.delivery._records import OutgoingEvent, OutgoingRecord, WireHeaders
+from spile.adapters.publishing._redacting import EventRedaction, chosen_redactor, noted
+from spile.adapters.wire import WireForm
 from spile.spi import ContextValue, InvalidEventError, MessageTooLargeError
 from spile.topics import (
     MAX_PAYLOAD_BYTES,
@@ -25,6 +27,7 @@ from spile.topics import (
     stated_type,
     uuid7_text,
 )
+from spile.topics.redaction import Redactor
 
 _CONTENT_TYPE = ("content_type", b"application/json")
 _METADATA_HEADERS = (
@@ -41,6 +44,7 @@ _METADATA_HEADERS = (
 )
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 _SPAN_ID = re.compile(r"[0-9a-f]{16}")
+_NOTHING: list[str] = []
 _encode_json = msgspec.json.encode
 
 
@@ -51,6 +55,7 @@ class _Lane:
     route: Route
     event_type: tuple[str, bytes]
     schema_version: tuple[str, bytes]
+    marks: tuple[str, ...]
 
 
 class Encoded(msgspec.Struct, frozen=True, gc=False):
@@ -76,17 +81,41 @@ class EventEncoder:
         catalogue: Knows the topic and the contract of each type.
         environment: Environment of the topics.
         service: Name of the publishing service; source of every event.
+        form: How values are encoded; JSON by default. Each route must be prepared for it.
+        redactor: Takes out secrets before anything is encoded; True is one with the built-in
+            rules, False writes events as they are.
     """
 
-    def __init__(self, catalogue: Catalogue, *, environment: str, service: str) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        *,
+        environment: str,
+        service: str,
+        form: WireForm | None = None,
+        redactor: Redactor | bool = True,
+    ) -> None:
         self._catalogue = catalogue
+        chosen = chosen_redactor(redactor)
+        self._redaction = None if chosen is None else EventRedaction(chosen)
+        self._form = form
+        self._content_type = _CONTENT_TYPE if form is None else ("content_type", form.content_type)
         self._environment = environment
         self._service = service
         self._service_json = _encode_json(service)
         self._source = ("source", service.encode())
         self._lanes: dict[tuple[str, str | None, str | None], _Lane] = {}
 
-    def encode(self, event: OutgoingEvent, now: str | None = None) -> Encoded:
+    def route_of(self, event: OutgoingEvent) -> Route:
+        """
+        Return where an event goes.
+
+        Raises:
+            UnknownTopicError: No such type or topic in the catalogue.
+        """
+        return self._lane_of(event).route
+
+    def encode(self, event: OutgoingEvent, now: str | None = None) -> Encoded:  # noqa: C901 - a call per step would cost more than the step
         """
         Check one event and encode it.
 
@@ -99,23 +128,18 @@ class EventEncoder:
         Raises:
             UnknownTopicError: No such type or topic in the catalogue.
             InvalidEventError: The event breaks its contract; the error names the field.
+            RedactionError: It may hold a secret that cannot be removed.
             MessageTooLargeError: The payload is over 1,000,000 bytes, or the record over 1,600,000.
         """
-        named = event.event_type
-        stated = stated_type(event.payload) if "." in named and _can_state(event.payload) else None
-        lane = self._lanes.get((named, event.topic, stated)) or self._lane(event, stated)
+        lane = self._lane_of(event)
         prepared = lane.route.contract.prepare(event.payload)
+        redaction, redacted = self._redaction, _NOTHING
+        if redaction is not None and (lane.marks or redaction.suspects(prepared.payload_json)):
+            prepared, redacted = redaction.payload(lane.route.contract, lane.marks, prepared)
         event_id = prepared.event_id or uuid7_text()
         if event.event_id is not None:
             event_id = _given_id(event, prepared)
-        correlation_id = event.correlation_id
-        if correlation_id is None:
-            correlation_id = prepared.correlation_id or event_id
-        else:
-            correlation_id = parse_uuid(correlation_id, "correlation_id")
-        causation_id = event.causation_id or prepared.causation_id
-        if causation_id is not None:
-            causation_id = parse_uuid(causation_id, "causation_id")
+        correlation_id, causation_id = _chain(event, prepared, event_id)
         timestamp = prepared.timestamp or now or utc_text(datetime.now(UTC))
         if event.timestamp is not None:
             timestamp = _given_time(event, event.timestamp)
@@ -123,7 +147,7 @@ class EventEncoder:
         if len(payload_json) > MAX_PAYLOAD_BYTES:
             raise _too_large("payload", len(payload_json), MAX_PAYLOAD_BYTES, lane)
         headers: WireHeaders = [
-            _CONTENT_TYPE,
+            self._content_type,
             ("correlation_id", correlation_id.encode()),
             ("message_id", event_id.encode()),
             ("timestamp", timestamp.encode()),
@@ -133,11 +157,16 @@ class EventEncoder:
         ]
         metadata = event.metadata
         if metadata is not None:
-            metadata = _checked_metadata(metadata, lane.route.event_type)
+            metadata, more = self._metadata(metadata, lane.route.event_type)
+            redacted = [*redacted, *more]
             _add_metadata_headers(headers, metadata)
         key = event.partition_key or prepared.key or correlation_id
+        if redaction is not None:
+            key, redacted = redaction.key(key, redacted)
         if event.partition_key:
-            headers.append(("partition_key", event.partition_key.encode()))
+            headers.append(("partition_key", key.encode()))
+        if redacted:
+            metadata = noted(metadata, redacted)
         value = encode_envelope(
             event_id=event_id,
             event_type=lane.route.event_type,
@@ -149,11 +178,27 @@ class EventEncoder:
             version=lane.route.version,
             metadata=metadata,
         )
+        if self._form is not None:
+            value = self._form.write(lane.route, value)
         record = OutgoingRecord(lane.route.topic, key.encode(), value, headers)
         size = len(value) + len(key) + 512
         if size > MAX_RECORD_BYTES or metadata is not None:
             _check_record_size(record, lane)
         return Encoded(record, event_id, lane.route)
+
+    def _metadata(
+        self, given: dict[str, Any], event_type: str
+    ) -> tuple[dict[str, ContextValue], list[str]]:
+        """Return metadata as they are written, and where in the envelope secrets were."""
+        metadata = _checked_metadata(given, event_type)
+        if self._redaction is None:
+            return metadata, _NOTHING
+        return self._redaction.metadata(metadata, event_type)
+
+    def _lane_of(self, event: OutgoingEvent) -> _Lane:
+        named = event.event_type
+        stated = stated_type(event.payload) if "." in named and _can_state(event.payload) else None
+        return self._lanes.get((named, event.topic, stated)) or self._lane(event, stated)
 
     def _lane(self, event: OutgoingEvent, stated: str | None) -> _Lane:
         route = self._catalogue.resolve(
@@ -167,6 +212,7 @@ class EventEncoder:
             route=route,
             event_type=("event_type", route.event_type.encode()),
             schema_version=("schema_version", route.contract.schema_version.encode()),
+            marks=() if self._redaction is None else self._redaction.marks(route.contract),
         )
         self._lanes[event.event_type, event.topic, stated] = lane
         return lane
@@ -175,6 +221,19 @@ class EventEncoder:
 def _can_state(payload: object) -> bool:
     """Say whether a payload is of a kind that can name its own type."""
     return isinstance(payload, BaseModel | Mapping)
+
+
+def _chain(event: OutgoingEvent, prepared: Prepared, event_id: str) -> tuple[str, str | None]:
+    """Return correlation and causation id: the caller's, else the payload's own."""
+    correlation_id = event.correlation_id
+    if correlation_id is None:
+        correlation_id = prepared.correlation_id or event_id
+    else:
+        correlation_id = parse_uuid(correlation_id, "correlation_id")
+    causation_id = event.causation_id or prepared.causation_id
+    if causation_id is not None:
+        causation_id = parse_uuid(causation_id, "causation_id")
+    return correlation_id, causation_id
 
 
 def _given_id(event: OutgoingEvent, prepared: Prepared) -> str:

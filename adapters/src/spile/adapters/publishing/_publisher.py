@@ -19,6 +19,7 @@ from spile.adapters.publishing._breaker import BreakerState, CircuitBreaker
 from spile.adapters.publishing._encoding import Encoded, EventEncoder
 from spile.adapters.publishing._gathering import Gatherer
 from spile.adapters.publishing._metrics import PUBLISHERS, bump
+from spile.adapters.wire import WireForm
 from spile.spi import (
     ClosedError,
     ContextValue,
@@ -32,6 +33,7 @@ from spile.spi import (
     UnknownTopicError,
 )
 from spile.topics import Catalogue
+from spile.topics.redaction import Redactor
 
 _log = structlog.get_logger(__name__)
 _STATE_VALUE = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
@@ -68,6 +70,9 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         breaker: Its own by default: threshold 5, reset after 30 s.
         refused: Keeps what the broker refused; without it a refusal is only logged and counted.
         on_breaker: Called with the old and new state of the breaker.
+        form: How values are encoded; JSON by default. Closed together with the publisher.
+        redactor: Takes out secrets before anything is encoded; True is one with the built-in
+            rules, False writes events as they are.
     """
 
     def __init__(
@@ -81,9 +86,14 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         breaker: CircuitBreaker | None = None,
         refused: RefusedKeeper | None = None,
         on_breaker: Callable[[BreakerState, BreakerState], None] | None = None,
+        form: WireForm | None = None,
+        redactor: Redactor | bool = True,
     ) -> None:
         self._sender = sender
-        self._encoder = EventEncoder(catalogue, environment=environment, service=service)
+        self._encoder = EventEncoder(
+            catalogue, environment=environment, service=service, form=form, redactor=redactor
+        )
+        self._form = form
         self._refused = refused
         self._on_breaker = on_breaker
         self._breaker = breaker or CircuitBreaker()
@@ -112,8 +122,12 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         Raises:
             CircuitOpenError: The breaker is open (a RuntimeError); nothing was sent.
             InvalidEventError: The event breaks its contract; nothing was sent.
+            RedactionError: It may hold a secret that cannot be removed; nothing was sent.
             MessageTooLargeError: Payload over 1,000,000 bytes; nothing was sent.
             UnknownTopicError: No such type or topic; nothing was sent.
+            SchemaError: The form is of a registry that refuses the event's schema; nothing was
+                sent. `RegistryUnavailableError` when it is away, `UnauthorisedError` when it
+                refuses the credentials.
             ClosedError: The publisher is closed.
         """
         event = OutgoingEvent(
@@ -136,6 +150,8 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         """
         self._check_open()
         try:
+            if self._form is not None:
+                await self._form.prepare(self._encoder.route_of(event))
             encoded = self._encoder.encode(event)
         except SpileError as exc:
             self._note_refusal(exc)
@@ -170,6 +186,8 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         encode = self._encoder.encode
         for index, event in enumerate(events):
             try:
+                if self._form is not None:
+                    await self._form.prepare(self._encoder.route_of(event))
                 batch.append(encode(event, now))
             except SpileError as exc:
                 self._note_refusal(exc)
@@ -202,6 +220,8 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
             await self._gatherer.hand_over()
             await self._sender.close()
             await self._gatherer.close(_CLOSE_LIMIT_S)
+            if self._form is not None:
+                await self._form.close()
 
     async def __aenter__(self) -> Self:
         return self

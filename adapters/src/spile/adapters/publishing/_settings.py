@@ -1,0 +1,57 @@
+"""What is replaced in events, from SPILE_REDACTION and its kin."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from spile.topics.redaction import RedactionRules, Redactor
+
+
+class RedactionSettings(BaseSettings):
+    """
+    Settings of redaction; each is read from `SPILE_` and its name in capitals.
+
+    Attributes:
+        redaction: `on`, or `off` for tests and development.
+        redaction_key: Secret of the hashes that stand for secrets, 16 characters or more; the same
+            in all processes whose events are joined. Without it all secrets become `REDACTED`, and
+            an event whose record key holds one is refused.
+        redaction_paths: Places to replace, such as `payload.parameters.env.*`, with commas between.
+        redaction_fields: Names to treat as secret besides the built-in ones, with commas between.
+        redaction_fail_closed: Refuse events that cannot be inspected; else their free payload is
+            replaced as a whole.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="SPILE_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    redaction: Literal["on", "off"] = "on"
+    redaction_key: SecretStr | None = Field(default=None, min_length=16)
+    redaction_paths: str = ""
+    redaction_fields: str = ""
+    redaction_fail_closed: bool = True
+
+    def redactor(self) -> Redactor | None:
+        """
+        Return the redactor of these settings, None when it is off.
+
+        Raises:
+            ConfigurationError: A path has an empty segment.
+        """
+        if self.redaction == "off":
+            return None
+        rules = RedactionRules(
+            fields=_items(self.redaction_fields),
+            paths=_items(self.redaction_paths),
+            fail_closed=self.redaction_fail_closed,
+        )
+        key = self.redaction_key
+        return Redactor(rules, key=None if key is None else key.get_secret_value().encode())
+
+
+def _items(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(",") if item.strip())
