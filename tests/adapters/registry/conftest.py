@@ -57,7 +57,7 @@ class Gate:
         self._came.clear()
 
     async def came(self) -> None:
-        """Wait for a request to come after `stall`."""
+        """Wait for the first request, or the first after `stall`."""
         await self._came.wait()
 
     async def refuse(self) -> None:

@@ -21,6 +21,7 @@ from spile.adapters.registry import (
     HttpSchemaRegistry,
 )
 from spile.spi import (
+    ClosedError,
     ConfigurationError,
     RegistryUnavailableError,
     RetriableError,
@@ -127,6 +128,18 @@ async def test_cancelling_ends_a_call_at_once(gate, gated, known):
     await gate.came()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
+        await call
+    assert len(gate.heads) == 1
+
+
+async def test_closing_ends_the_attempts(gate, known, raw):
+    """A client that was closed between two attempts says so, and makes no further one."""
+    slow = Backoff(initial_s=0.05, jitter=0.0)
+    async with HttpSchemaRegistry(gate.url, backoff=slow) as registry:
+        gate.answers.append(raw("503 Busy"))
+        call = asyncio.ensure_future(registry.get_schema(known))
+        await gate.came()
+    with pytest.raises((ClosedError, RegistryUnavailableError)):
         await call
     assert len(gate.heads) == 1
 

@@ -32,8 +32,8 @@ class HttpSchemaRegistry(SchemaRegistry):
     a `SchemaError`: no answer in time, no connection, 429, 5xx, redirects (which are not
     followed), answers above 1 MiB, and answers that are not of a registry. Timeouts, lost
     connections, 429 and 5xx are tried again first. One call takes at most
-    `(1 + retries) * timeout_s` and the waits between. Every call but reading a cached schema is
-    one request or two.
+    `(1 + retries) * timeout_s` and the waits between, which Retry-After makes up to 5 s. Reading a
+    cached schema is no request, a compatibility check two or more, the rest one.
 
     Args:
         url: Base address: that of the server, for Apicurio with `/apis/ccompat/v7`. The only one

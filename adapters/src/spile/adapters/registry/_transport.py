@@ -16,6 +16,7 @@ import structlog
 from spile.adapters.delivery import Backoff
 from spile.adapters.registry._credentials import Basic, Bearer
 from spile.spi import (
+    ClosedError,
     ConfigurationError,
     IncompatibleSchemaError,
     RegistryUnavailableError,
@@ -28,6 +29,7 @@ MAX_ANSWER_BYTES: Final = 1 << 20
 
 _MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 _TRY_AGAIN: Final = frozenset({408, 425, 429})
+_LONGEST_WAIT_S: Final = 5.0
 _REASON_CHARACTERS: Final = 1_000
 _UNFIT: Final = "#: "
 _NOT_THERE: Final = frozenset({40401, 40402, 40403, 40408})
@@ -124,6 +126,7 @@ class Transport:
             NoSuchThingError: There is no such subject, version or schema.
             SchemaError: The registry refuses the request for another reason.
             ConfigurationError: The file with the secret cannot be read.
+            ClosedError: `close` was called before or between the attempts.
         """
         for attempt in range(1, self._retries + 2):
             try:
@@ -146,6 +149,8 @@ class Transport:
         raise AssertionError("unreachable")
 
     async def _attempt(self, request: Request) -> Any:
+        if self._client.is_closed:
+            raise ClosedError("the schema registry was closed")
         try:
             async with asyncio.timeout(self._timeout_s):
                 status, headers, content = await self._exchange(request)
@@ -266,6 +271,6 @@ def _told(content: bytes) -> tuple[int, str, Any]:
 
 
 def _retry_after(headers: httpx.Headers) -> float:
-    """Return the seconds that the registry asks for, at most 30. Source: RFC 9110, 10.2.3."""
+    """Return the seconds that the registry asks for, at most 5. Source: RFC 9110, 10.2.3."""
     text = headers.get("retry-after", "")
-    return min(float(text), 30.0) if text.isdigit() else 0.0
+    return min(float(text), _LONGEST_WAIT_S) if text.isdigit() else 0.0
