@@ -19,6 +19,7 @@ from opentelemetry.semconv.attributes import error_attributes, exception_attribu
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from spile.spi import InvalidEventError
+from spile.testkit.scenarios import MockEventGenerator, WorkflowScenario
 from spile.topics import correlation_uuid
 from spile.topics.events import (
     AgentCapabilityUtilizedEvent,
@@ -54,6 +55,15 @@ COMMON = {
     "session_id": SESSION,
     "metadata": EventMetadata(correlation_id=CORRELATION, source_service="agent"),
 }
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
 
 
 def at(ms):
@@ -146,6 +156,27 @@ def test_interop_events_come_back_from_their_spans(carry):
     events = run()
     again = [event for span in carry(to_spans(events)) for event in from_span(span)]
     assert by_id(again) == by_id(events)
+
+
+@pytest.mark.parametrize("scenario", list(WorkflowScenario))
+def test_interop_whole_workflows_come_back_from_their_spans(scenario):
+    """Of whole made-up workflows, failures and all, every event that has a span comes back."""
+    made = [
+        one
+        for seed in range(4)
+        for one in MockEventGenerator(seed=seed, start=T0).generate_workflow(scenario)
+    ]
+    causes = {one.event_id: one.causation_id for one in made if one.causation_id is not None}
+    spans = to_spans([one.event for one in made], causes=causes)
+    with_spans = {
+        "WorkflowStarted", "WorkflowEnded", "AgentStarted", "AgentStopped", "PreToolUse",
+        "PostToolUse", "SemanticQuery", "AgentCapabilityUtilized", "FailureDetected",
+    }  # fmt: skip
+    told = by_id(one.event for one in made if one.event.event_type in with_spans)
+    assert by_id(event for span in through_json(spans) for event in from_span(span)) == told
+    roots = [span for span in spans if span.parent_span_id is None]
+    assert {span.name.split()[0] for span in roots} == {"invoke_workflow"}
+    assert len({span.span_id for span in spans}) == len(spans)
 
 
 def test_interop_spans_form_a_tree():
@@ -528,6 +559,51 @@ def test_interop_one_bad_span_need_not_cost_the_others():
     assert len(spans_from_otlp(request, refused=refused)) == 1
     (error,) = refused
     assert "resourceSpans.0.scopeSpans.0.spans.0" in str(error)
+
+
+otlp_values = st.one_of(
+    json_values.map(lambda value: {"madeUp": value}),
+    json_values.map(lambda value: {"stringValue": value}),
+    json_values.map(lambda value: {"intValue": value}),
+    json_values.map(lambda value: {"arrayValue": {"values": [{"doubleValue": value}]}}),
+    st.sampled_from(["null", "{}", '{"payload":{}}', '{"agent_id":5}', "t", "[1]"]).map(
+        lambda text: {"stringValue": text}
+    ),
+)
+otlp_names = st.sampled_from(
+    [
+        gen_ai.GEN_AI_TOOL_CALL_ARGUMENTS,
+        gen_ai.GEN_AI_TOOL_CALL_RESULT,
+        gen_ai.GEN_AI_AGENT_ID,
+        gen_ai.GEN_AI_REQUEST_TOP_K,
+        "spile.start",
+        "spile.end",
+        "error.type",
+        "gen_ai.x",
+    ]
+)
+
+
+@settings(max_examples=150)
+@given(
+    operation=st.sampled_from(["execute_tool", "invoke_agent", "chat", "retrieval", "other"]),
+    attributes=st.lists(st.tuples(otlp_names, otlp_values), max_size=5),
+    members=st.dictionaries(
+        st.sampled_from(["status", "events", "kind", "name", "endTimeUnixNano"]), json_values
+    ),
+)
+def test_interop_no_span_brings_another_error(operation, attributes, members):
+    """Whatever a span holds: events that come back from spans of ours, or InvalidEventError."""
+    pairs = [("gen_ai.operation.name", {"stringValue": operation}), *attributes]
+    pairs.append(("gen_ai.tool.name", {"stringValue": "t"}))
+    given_ = [{"key": key, "value": value} for key, value in pairs]
+    try:
+        (span,) = spans_from_otlp(otlp(**{"attributes": given_, "name": "x", **members}))
+        events = from_span(span)
+    except InvalidEventError:
+        return
+    again = by_id(event for span in to_spans(events) for event in from_span(span))
+    assert all(again.get(event.event_id, event) == event for event in events)
 
 
 def test_interop_attribute_values_survive_otlp():

@@ -210,7 +210,8 @@ def _read(event: CloudEvent, received: datetime | None) -> EnvelopeRecord:
         value = extensions.get(_attribute(header), "")
         if pattern.fullmatch(value):
             headers[header] = value.encode()
-    headers |= {name: text.encode() for name, text in extra.headers.items()} | extra.binary
+    more = {name: text.encode() for name, text in extra.headers.items()} | extra.binary
+    headers |= {name: value for name, value in more.items() if name != "content_type"}
     key = _stated_key(event)
     return EnvelopeRecord(
         envelope=envelope,
