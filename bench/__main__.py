@@ -4,6 +4,8 @@ Publish and consume, side by side with the clients that people would use instead
 Each case runs in a process of its own; the cases take turns, so that a machine that slows down does
 so for all; medians of the rounds, with the spread. What was published is checked against the
 broker's own offsets. Every producer: acks=all, idempotent, seven headers, 128 KiB batches.
+
+`python -m bench encodings` measures encodings instead, without a broker.
 """
 
 import argparse
@@ -22,7 +24,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from bench import consume, publish
+from bench import consume, encodings, publish
 from bench.events import ENVIRONMENT, SERVICE, TOPIC, records
 from spile.adapters.kafka import KafkaAdmin, KafkaSender, KafkaSettings
 from spile.testkit.broker import BrokerSettings, EmbeddedBroker
@@ -39,6 +41,8 @@ FLOORS = [
 
 def main() -> int:
     """Run the rounds, print the table, write the results; 1 when a floor is missed."""
+    if sys.argv[1:2] == ["encodings"]:
+        return encodings.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--count", type=int, default=60_000, help="events per case and round")
     parser.add_argument("--rounds", type=int, default=5)

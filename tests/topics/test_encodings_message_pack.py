@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import struct
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -146,6 +147,30 @@ def test_an_id_is_a_text(odd, field):
         return
     with pytest.raises(UndecodableError):
         deserialize_from_stream(packed)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("form", [">d", ">f"])
+@pytest.mark.parametrize("place", ["timeout_ms", "parameters", "semantic_embedding"])
+def test_a_number_that_is_none_is_refused(number, form, place):
+    """NaN and infinities, of 64 bits and of 32, are found wherever numbers may stand."""
+    event = PreToolUseEvent(
+        agent_id=uuid4(),
+        tool_name="Read",
+        parameters={"x": 1.5},
+        timeout_ms=2.5,
+        semantic_embedding=[*[0.25] * 1535, 3.5],
+    )
+    good = {"timeout_ms": 2.5, "parameters": 1.5, "semantic_embedding": 3.5}[place]
+    odd = (b"\xcb" if form == ">d" else b"\xca") + struct.pack(form, number)
+    packed = serialize_for_stream(event)[0]
+    stands = b"\xcb" + struct.pack(">d", good)
+    assert packed.count(stands) == 1
+    with pytest.raises(UndecodableError):
+        deserialize_from_stream(packed.replace(stands, odd))
+    if form == ">f":
+        same = b"\xca" + struct.pack(form, good)
+        assert deserialize_from_stream(packed.replace(stands, same)) == event
 
 
 def test_flat_and_old_events_are_read():

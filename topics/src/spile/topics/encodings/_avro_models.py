@@ -40,8 +40,9 @@ def avro_schema(model: type[BaseModel]) -> dict[str, Any]:
     `int` is a long, `float` a double, a UUID a string of logical type `uuid`, a time a
     `timestamp-micros`, a `Literal` or an enum of names an enum, of other texts a string that lists
     them under `symbols`. What may be None is a union with null, null by default where the model
-    says so. What has no type of its own (caller-defined JSON, unions of scalars, models with extra fields) is a
-    string of logical type `json`. Observability events are in their wire form, with `payload`.
+    says so. What has no type of its own (caller-defined JSON, unions of scalars, models with extra
+    fields) is a string of logical type `json`. Observability events are in their wire form, with
+    `payload`.
 
     Raises:
         SchemaError: The model holds itself, two different types have one name, or the name of a

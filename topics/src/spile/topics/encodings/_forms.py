@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any, Final, cast
+from uuid import UUID
 
 import msgspec
 from msgspec import inspect
@@ -182,38 +184,54 @@ class _FastPath:
     """
 
     def __init__(self, model: type[ObservabilityEvent]) -> None:
-        self._codec = EventCodec(model)
+        struct = EventCodec(model).struct
         self._model = model
         self._unset = dict.fromkeys(model.model_fields)
         self._common = tuple(name for name in self._unset if name in model.COMMON)
         self._own = tuple(name for name in self._unset if name not in model.COMMON)
-        self._json = _free_fields(self._codec.struct)
+        self._json = _free_fields(struct)
+        self._decode = msgspec.msgpack.Decoder(struct).decode
+        self._convert = partial(msgspec.convert, type=struct)
 
     def write(self, event: BaseModel) -> bytes | None:
         """Return the bytes; None when the slow way must decide."""
         if type(event) is not self._model:
             return None
         try:
-            data = _pack(self._nested(event))
-            return None if self._checked(data, _unpack(data)) is None else data
+            nested = self._nested(event)
+            data = _pack(nested)
+            self._decode(data)  # what is written is what can be read
         except _REFUSALS:
             return None
+        return data if self._is_plain(data, nested, _WRITTEN_KINDS) else None
 
     def read(self, data: bytes, tree: dict[str, Any]) -> ObservabilityEvent | None:
         """Return the event; None when the slow way must decide."""
         try:
-            struct = self._checked(data, tree)
-            return None if struct is None else self._instance(struct, tree)
+            struct = self._convert(tree)
+            is_plain = self._is_plain(data, tree, _READ_KINDS)
+            return self._instance(struct, tree) if is_plain else None
         except _REFUSALS:
             return None
+
+    def _is_plain(self, data: bytes, tree: dict[str, Any], kinds: frozenset[type]) -> bool:
+        """Say whether an event of right types has nothing that JSON has not."""
+        outer = (*tree.values(), *tree["metadata"].values())
+        if not set(map(type, outer)) <= kinds:
+            return False
+        payload = tree["payload"]
+        for name in self._json:
+            if name in payload and not _is_json(payload[name], MAX_JSON_DEPTH):
+                return False
+        return not _may_hold_nan(data) or _is_finite(tree)
 
     def _nested(self, event: ObservabilityEvent) -> dict[str, Any]:
         values = event.__dict__
         nested = {name: value for name in self._common if (value := values[name]) is not None}
         nested["timestamp"] = utc_text(nested["timestamp"])
-        nested["metadata"] = _set_values(nested["metadata"])
+        nested["metadata"] = _given(nested["metadata"])
         if "performance_metrics" in nested:
-            nested["performance_metrics"] = _set_values(nested["performance_metrics"])
+            nested["performance_metrics"] = _given(nested["performance_metrics"])
         nested["payload"] = {
             name: value for name in self._own if (value := values[name]) is not None
         }
@@ -222,7 +240,13 @@ class _FastPath:
     def _instance(self, struct: Any, tree: dict[str, Any]) -> ObservabilityEvent | None:
         """Make the event of what is set; a left-out field with a default goes the slow way."""
         metadata = tree["metadata"]
-        if not tree.keys() >= _ALWAYS or "schema_version" not in metadata:
+        if (
+            "event_id" not in tree
+            or "timestamp" not in tree
+            or "event_type" not in tree
+            or "event_category" not in tree
+            or "schema_version" not in metadata
+        ):
             return None
         values = {name: getattr(struct, name) for name in tree}
         own = values.pop("payload")
@@ -237,23 +261,13 @@ class _FastPath:
             values["performance_metrics"] = trusted(PerformanceMetrics, given, NO_METRICS)
         return trusted(self._model, values, self._unset)
 
-    def _checked(self, data: bytes, tree: dict[str, Any]) -> msgspec.Struct | None:
-        struct = msgspec.convert(tree, self._codec.struct)
-        metadata, payload = tree["metadata"], tree["payload"]
-        if not (_kinds(tree) <= _OUTER_KINDS and _kinds(metadata) <= _SCALARS):
-            return None
-        for name in self._json:
-            if name in payload and not _is_json(payload[name], MAX_JSON_DEPTH):
-                return None
-        return None if _may_hold_nan(data) else struct
 
-
-def _set_values(value: BaseModel) -> dict[str, Any]:
+def _given(value: BaseModel) -> dict[str, Any]:
     return {name: item for name, item in value.__dict__.items() if item is not None}
 
 
-_ALWAYS: Final = {"event_id", "timestamp", "event_type", "event_category", "payload"}
-_OUTER_KINDS: Final = frozenset({str, dict, list})
+_READ_KINDS: Final = frozenset({str, dict, list, int, float})
+_WRITTEN_KINDS: Final = _READ_KINDS | {UUID}
 _PLAIN_TYPES: Final = (
     inspect.StrType,
     inspect.IntType,
@@ -264,10 +278,7 @@ _PLAIN_TYPES: Final = (
 )
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _TEXT: Final = {str}
-
-
-def _kinds(values: dict[str, Any]) -> set[type]:
-    return set(map(type, values.values()))
+_FLOAT: Final = {float}
 
 
 def _is_json(value: Any, levels: int) -> bool:
@@ -306,6 +317,16 @@ def _is_plain(type_: inspect.Type) -> bool:
 
 def _may_hold_nan(data: bytes) -> bool:
     return _find_nan_64(data) is not None or (b"\xca" in data and _find_nan_32(data) is not None)
+
+
+def _is_finite(value: Any) -> bool:
+    """Say whether every number in a tree is one; asked when the bytes look otherwise."""
+    if type(value) is dict:
+        return all(map(_is_finite, cast("dict[str, Any]", value).values()))
+    if isinstance(value, (list, tuple)):
+        items = cast("list[Any]", value)
+        return all(map(math.isfinite if set(map(type, items)) == _FLOAT else _is_finite, items))
+    return type(value) is not float or math.isfinite(value)
 
 
 def unpack(data: bytes) -> dict[str, Any]:

@@ -273,17 +273,22 @@ _FIRST_YEAR: Final = 1
 _LAST_YEAR: Final = 9999
 NO_METADATA: Final = dict.fromkeys(EventMetadata.model_fields)
 NO_METRICS: Final = dict.fromkeys(PerformanceMetrics.model_fields)
-_set: Final = object.__setattr__
+_new: Final = object.__new__
+_slots: Final = cast("dict[str, Any]", vars(BaseModel))  # quicker than setting by name
+_set_values: Final = _slots["__dict__"].__set__
+_set_given: Final = _slots["__pydantic_fields_set__"].__set__
+_set_extra: Final = _slots["__pydantic_extra__"].__set__
+_set_private: Final = _slots["__pydantic_private__"].__set__
 _T = TypeVar("_T", bound=BaseModel)
 
 
 def trusted(model: type[_T], values: dict[str, Any], unset: dict[str, Any]) -> _T:
-    """Make an instance from values that are validated; a third of the time of pydantic's own."""
-    made = model.__new__(model)
-    _set(made, "__dict__", {**unset, **values})
-    _set(made, "__pydantic_fields_set__", set(values))
-    _set(made, "__pydantic_extra__", None)
-    _set(made, "__pydantic_private__", None)
+    """Make an instance from values that are validated; a fraction of pydantic's own time."""
+    made = _new(model)
+    _set_values(made, {**unset, **values})
+    _set_given(made, set(values))
+    _set_extra(made, None)
+    _set_private(made, None)
     return made
 
 
