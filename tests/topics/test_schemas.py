@@ -21,6 +21,8 @@ from spile.topics.schemas import (
     Version,
     avro_schemas,
     check_schemas,
+    compare,
+    event_schema,
     generated_files,
     render,
 )
@@ -174,3 +176,22 @@ def test_avro_schemas_can_be_used():
     assert sorted(made) == sorted(MODELS)
     for schema in made.values():
         AvroSchema.parse(schema)
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        ("PRE_TOOL_USE", ("EventMetadata", "schema_version")),
+        ("SESSION_START", ("SESSION_START", "event_version")),
+        ("PLAN_GENERATED", ("PLAN_GENERATED", "schema_version")),
+    ],
+)
+def test_a_schema_for_a_registry_states_no_version(kind, place):
+    """With another version in the data nothing else changes: a new minor may follow the old one."""
+    name, field = place
+    made = event_schema(kind, MODELS[kind])
+    assert made["$defs"][name]["properties"][field] == {"type": "string"}
+    grown = copy.deepcopy(made)
+    grown["$defs"][kind]["properties"]["extra"] = {"type": "string"}
+    assert compare(made, grown) == []
+    jsonschema.Draft202012Validator.check_schema(made)

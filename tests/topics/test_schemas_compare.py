@@ -26,25 +26,32 @@ _leaves = st.one_of(
 )
 
 
-def _wider(inner):
+def _deeper(inner):
     objects = st.fixed_dictionaries(
         {"type": st.just("object"), "properties": st.dictionaries(st.sampled_from("ab"), inner)},
         optional={
             "required": st.lists(st.sampled_from("ab"), unique=True),
             "additionalProperties": st.booleans() | inner,
+            "patternProperties": st.dictionaries(st.sampled_from(["^a", "b$", "c"]), inner),
         },
     )
     arrays = st.fixed_dictionaries(
         {"type": st.just("array")},
-        optional={"items": inner, "prefixItems": st.lists(inner, min_size=1, max_size=2)},
+        optional={
+            "items": inner,
+            "prefixItems": st.lists(inner, min_size=1, max_size=2),
+            "contains": inner,
+        },
     )
-    choices = st.lists(inner, min_size=1, max_size=2).flatmap(
-        lambda found: st.sampled_from([{"anyOf": found}, {"allOf": found}])
-    )
-    return objects | arrays | choices | inner.map(lambda found: {"not": found})
+    return objects | arrays | st.builds(dict, anyOf=st.lists(inner, min_size=1, max_size=2))
 
 
-_schemas = st.recursive(_leaves, _wider, max_leaves=5)
+def _deeper_still(inner):
+    all_of = st.builds(dict, allOf=st.lists(inner, min_size=1, max_size=2))
+    return _deeper(inner) | all_of | inner.map(lambda found: {"not": found})
+
+
+_schemas = st.recursive(_leaves, _deeper_still, max_leaves=5)
 _values = st.recursive(
     st.sampled_from(["", "a", "abc", 0, 1, 2, 0.5, 2.5, None, True]),
     lambda inner: (
@@ -64,11 +71,10 @@ def test_what_may_follow_reads_everything(old, new, values):
         assert after.is_valid(value) or not before.is_valid(value)
 
 
-@given(schema=_schemas)
+@given(schema=st.recursive(_leaves, _deeper, max_leaves=5))
 @settings(max_examples=100, deadline=None)
 def test_a_schema_may_follow_itself(schema):
-    """Nothing changed, nothing broken; `not` aside, which is compared on the safe side."""
-    assume("not" not in str(schema) and "allOf" not in str(schema))
+    """Nothing changed, nothing broken: the safe side is not that of refusing all."""
     assert compare(schema, schema, level=Level.FULL) == []
 
 
@@ -117,7 +123,7 @@ def test_a_schema_may_refer_to_itself():
         ({"$ref": "#/$defs/none"}, "JSON"),
         ({"$ref": "other.json"}, "JSON"),
         ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "JSON"),
-        ({"type": "string", "pattern": "("}, "JSON"),
+        ({"type": "string", "pattern": "(a+)+$"}, "JSON"),
         ({"type": "object", "properties": []}, "JSON"),
         ([], "JSON"),
         ("{", "AVRO"),

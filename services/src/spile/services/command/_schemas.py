@@ -46,7 +46,11 @@ def schemas() -> None:
 @schemas.command()
 @_folder
 def generate(folder: Path) -> None:
-    """Write the schemas that the models make; releases stay as they are."""
+    """
+    Write the schemas that the models make.
+
+    Files that no model stands behind any more are deleted; releases stay as they are.
+    """
     try:
         written = write_files(folder, generated_files())
         deleted = delete_strays(folder)
@@ -65,9 +69,9 @@ def generate(folder: Path) -> None:
 @click.pass_context
 def check(context: click.Context, folder: Path) -> None:
     """
-    Check that the files are current, releases untouched, and versions honest.
+    Check that files are current and versions honest.
 
-    A breaking change needs a new major version, a compatible one a new minor version. Ends with 0
+    Releases must be untouched. A breaking change needs a new major version, a compatible one a new minor version. Ends with 0
     when all is well, with 1 when something is wrong.
     """
     if not folder.is_dir():
@@ -89,9 +93,9 @@ def check(context: click.Context, folder: Path) -> None:
 @click.argument("names", metavar="[FAMILY]...", nargs=-1)
 def release(folder: Path, names: tuple[str, ...]) -> None:
     """
-    Freeze the schemas of families whose version is not released yet; all of them by default.
+    Freeze versions that are not released yet.
 
-    Releases that are there are never rewritten.
+    Of the families that are named, else of all. Releases that are there are never rewritten.
     """
     unknown = [name for name in names if name not in FAMILIES]
     if unknown:

@@ -7,8 +7,6 @@ releases, which is stricter.
 
 from spile.topics.schemas._asyncapi import ASYNCAPI_VERSION, asyncapi
 from spile.topics.schemas._check import Finding, check_schemas
-from spile.topics.schemas._compare import compare
-from spile.topics.schemas._difference import Difference, Level, SchemaKind
 from spile.topics.schemas._envelope import event_schema
 from spile.topics.schemas._export import ExportFormat, avro_schemas, to_yaml
 from spile.topics.schemas._families import FAMILIES, Family, family
@@ -25,6 +23,7 @@ from spile.topics.schemas._files import (
 )
 from spile.topics.schemas._policy import Change, changes
 from spile.topics.schemas._versions import Version
+from spile.topics.schemas.comparison import Difference, Level, SchemaKind, compare
 
 __all__ = [
     "ASYNCAPI_VERSION",

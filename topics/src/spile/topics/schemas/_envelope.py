@@ -18,6 +18,7 @@ CONTENT_TYPES: Final = (
 )
 """How the value of a record may be encoded; the header says which."""
 
+_VERSION_FIELDS: Final = ("schema_version", "event_version")
 _EVENT_TYPE: Final = "^[A-Z][A-Z0-9]*(_[A-Z0-9]+)*$"
 
 
@@ -57,7 +58,10 @@ def envelope_schema() -> JsonSchema:
 
 def event_schema(event_type: str, model: type[BaseModel] | None) -> JsonSchema:
     """
-    Return the JSON Schema of an envelope with the payload of one event type in it.
+    Return the JSON Schema of an envelope with the payload of one event type in it, for a registry.
+
+    The fields that state a version may state any: as constants they would make every new minor
+    version incompatible with the last one.
 
     Args:
         event_type: UPPER_SNAKE_CASE.
@@ -67,8 +71,22 @@ def event_schema(event_type: str, model: type[BaseModel] | None) -> JsonSchema:
     properties: JsonSchema = {**envelope["properties"], "event_type": {"const": event_type}}
     if model is not None:
         properties["payload"] = {"$ref": f"#/$defs/{event_type}"}
-        envelope["$defs"] = definitions({event_type: model})
+        envelope["$defs"] = {
+            name: _of_any_version(schema)
+            for name, schema in definitions({event_type: model}).items()
+        }
     return {"$schema": DIALECT, "title": event_type, **envelope, "properties": properties}
+
+
+def _of_any_version(schema: JsonSchema) -> JsonSchema:
+    properties: dict[str, JsonSchema] = schema.get("properties", {})
+    freed = {
+        name: {key: value for key, value in said.items() if key not in {"const", "enum"}}
+        if name in _VERSION_FIELDS
+        else said
+        for name, said in properties.items()
+    }
+    return {**schema, "properties": freed} if freed else schema
 
 
 def headers_schema() -> JsonSchema:

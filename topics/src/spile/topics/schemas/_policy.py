@@ -6,10 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from spile.topics.schemas._difference import Difference, join
 from spile.topics.schemas._generate import JsonSchema
-from spile.topics.schemas._json_limits import same, types_of
-from spile.topics.schemas._json_subset import JsonReading, Schema, resolve
+from spile.topics.schemas.comparison import (
+    Difference,
+    JsonReading,
+    Schema,
+    join,
+    resolve,
+    same,
+    types_of,
+)
 
 _EITHER: Final = ("oneOf", "anyOf")
 _FIELDS: Final = ("properties", "required")

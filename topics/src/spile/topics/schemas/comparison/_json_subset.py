@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Any, Final, TypeAlias, cast
 
 from spile.spi import SchemaError
-from spile.topics.schemas._difference import Difference, join
-from spile.topics.schemas._json_limits import TYPES, accepts, limits, same, types_of
+from spile.topics.schemas.comparison._difference import Difference, join
+from spile.topics.schemas.comparison._json_limits import (
+    LIMITS,
+    TYPES,
+    accepts,
+    limits,
+    same,
+    types_of,
+)
 
 Schema: TypeAlias = Mapping[str, Any] | bool
 
@@ -21,7 +28,13 @@ _ANNOTATIONS: Final = frozenset(
         "discriminator",
     }
 )
-_WHOLE: Final = ("if", "then", "else", "contains", "unevaluatedProperties", "unevaluatedItems")
+_TAKEN_APART: Final = frozenset(
+    {
+        *("$ref", "allOf", "anyOf", "oneOf", "not", "type", "const", "enum"),
+        *("properties", "patternProperties", "additionalProperties", "propertyNames"),
+        *("required", "dependentSchemas", "items", "prefixItems", "additionalItems"),
+    }
+)
 
 
 class JsonReading:
@@ -143,7 +156,7 @@ class JsonReading:
             values = [written["const"]] if "const" in written else written["enum"]
             fields = {"properties", "items", "prefixItems", "additionalProperties"}
             if not fields & set(reader):
-                wrong = [value for value in values if not accepts(reader, value)]
+                wrong = [value for value in values if not accepts(reader, value, written)]
                 return [_values(path, wrong)] if wrong else []
         elif "const" in reader or "enum" in reader:
             return [_refused(path, "enum", "may be a value that the reader does not list")]
@@ -167,24 +180,33 @@ class JsonReading:
             for name in reader.get("required", ())
             if name not in there
         ]
-        names = {**written.get("properties", {}), **reader.get("properties", {})}
-        for name in names:
-            found += self.compare(
-                field_of(written, name), field_of(reader, name), join(path, name), depth
-            )
-        for pattern, schema in reader.get("patternProperties", {}).items():
-            own = written.get("patternProperties", {}).get(pattern)
-            source = _others(written) if own is None else own
-            found += self.compare(source, schema, join(path, f"<{pattern}>"), depth)
-        found += self.compare(_others(written), _others(reader), join(path, "<other>"), depth)
-        names_allowed = reader.get("propertyNames", True)
-        found += self.compare(
-            written.get("propertyNames", True), names_allowed, join(path, "<name>"), depth
-        )
+        for name in {**written.get("properties", {}), **reader.get("properties", {})}:
+            for source, target in product(_said(written, name), _asked(written, reader, name)):
+                found += self.compare(source, target, join(path, name), depth)
+        found += self._names(written, reader, path, depth)
+        names = written.get("propertyNames", True), reader.get("propertyNames", True)
+        found += self.compare(*names, join(path, "<name>"), depth)
         for name, schema in reader.get("dependentSchemas", {}).items():
             own = written.get("dependentSchemas", {}).get(name, True)
             found += self.compare(own, schema, path, depth)
         return found
+
+    def _names(
+        self, written: Mapping[str, Any], reader: Mapping[str, Any], path: str, depth: int
+    ) -> list[Difference]:
+        """Compare what holds for fields by pattern, and for all others."""
+        ours, theirs = _patterns(written), _patterns(reader)
+        rest, others = _others(written), _others(reader)
+        pairs = [("<other>", rest, others)]
+        for pattern, schema in theirs.items():
+            sources = [ours[pattern]] if pattern in ours else [rest, *ours.values()]
+            pairs += [(f"<{pattern}>", source, schema) for source in sources]
+        pairs += [(f"<{own}>", ours[own], others) for own in ours if own not in theirs]
+        return [
+            difference
+            for name, source, target in pairs
+            for difference in self.compare(source, target, join(path, name), depth)
+        ]
 
     def _array(
         self, written: Mapping[str, Any], reader: Mapping[str, Any], path: str, depth: int
@@ -192,9 +214,8 @@ class JsonReading:
         if "array" not in types_of(reader):
             return []
         found: list[Difference] = []
-        ours: list[Schema] = written.get("prefixItems", [])
-        theirs: list[Schema] = reader.get("prefixItems", [])
-        rest, others = written.get("items", True), reader.get("items", True)
+        ours, rest = _items(written)
+        theirs, others = _items(reader)
         for index in range(max(len(ours), len(theirs))):
             source = ours[index] if index < len(ours) else rest
             target = theirs[index] if index < len(theirs) else others
@@ -220,15 +241,31 @@ def resolve(schema: Schema, root: Schema) -> Schema:
     return schema
 
 
-def field_of(schema: Mapping[str, Any], name: str) -> Schema:
-    """Return what an object schema says about a field, named or not."""
-    properties: Mapping[str, Schema] = schema.get("properties", {})
+def _items(schema: Mapping[str, Any]) -> tuple[list[Schema], Schema]:
+    items: Any = schema.get("items", True)
+    if isinstance(items, list):  # up to draft 2019-09
+        return cast("list[Schema]", items), schema.get("additionalItems", True)
+    return schema.get("prefixItems", []), items
+
+
+def _patterns(schema: Mapping[str, Any]) -> Mapping[str, Schema]:
+    return schema.get("patternProperties", {})
+
+
+def _said(written: Mapping[str, Any], name: str) -> list[Schema]:
+    """Return what a field may hold by the writer's schema; patterns are not run, any may match."""
+    properties: Mapping[str, Schema] = written.get("properties", {})
     if name in properties:
-        return properties[name]
-    for pattern, found in schema.get("patternProperties", {}).items():
-        if re.search(pattern, name):
-            return found
-    return _others(schema)
+        return [properties[name]]
+    return [_others(written), *_patterns(written).values()]
+
+
+def _asked(written: Mapping[str, Any], reader: Mapping[str, Any], name: str) -> list[Schema]:
+    """Return all that the reader's schema may ask of a field."""
+    properties: Mapping[str, Schema] = reader.get("properties", {})
+    known = _patterns(written)
+    fresh = [schema for pattern, schema in _patterns(reader).items() if pattern not in known]
+    return [properties[name] if name in properties else _others(reader), *fresh]
 
 
 def _others(schema: Mapping[str, Any]) -> Schema:
@@ -313,8 +350,8 @@ def _types(written: Mapping[str, Any], reader: Mapping[str, Any], path: str) -> 
 def _unproven(written: Mapping[str, Any], reader: Mapping[str, Any], path: str) -> list[Difference]:
     return [
         _refused(path, keyword, f"has another {keyword!r}, which may refuse it")
-        for keyword in _WHOLE
-        if keyword in reader and not same(written.get(keyword), reader[keyword])
+        for keyword in sorted(set(reader) - _TAKEN_APART - _ANNOTATIONS - LIMITS)
+        if not keyword.startswith("x-") and not same(written.get(keyword), reader[keyword])
     ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeAlias, cast
 
 from spile.spi import SchemaError
-from spile.topics.schemas._difference import Difference, join
+from spile.topics.schemas.comparison._difference import Difference, join
 
 Avro: TypeAlias = str | Mapping[str, Any] | list[Any]
 

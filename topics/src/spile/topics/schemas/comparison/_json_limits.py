@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
@@ -30,7 +29,16 @@ _EXACT: Final = {
 }
 
 
-_LIMITS: Final = {**_LEAST, **_MOST, **_EXACT}
+_SIZED: Final = {**_LEAST, **_MOST, **_EXACT}
+
+LIMITS: Final = frozenset(
+    {
+        *_SIZED,
+        *("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf"),
+        *("uniqueItems", "dependentRequired"),
+    }
+)
+"""The keywords that `limits` knows."""
 
 
 def same(left: Any, right: Any) -> bool:
@@ -68,7 +76,7 @@ def _type_of(value: Any) -> str:
 def limits(written: Mapping[str, Any], reader: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield rule and message of every limit of the reader that written values may break."""
     types = {"number" if kind == "integer" else kind for kind in types_of(written)}
-    stated = {keyword for keyword, kind in _LIMITS.items() if kind in types and keyword in reader}
+    stated = {keyword for keyword, kind in _SIZED.items() if kind in types and keyword in reader}
     for keyword in (keyword for keyword in _LEAST if keyword in stated):
         if written.get(keyword, 0) < reader[keyword]:
             yield keyword, f"may be below {keyword} {reader[keyword]}"
@@ -124,8 +132,13 @@ def _bound(
     return max(stated) if stated else None
 
 
-def accepts(schema: Mapping[str, Any], value: Any) -> bool:
-    """Say whether a schema without fields and items accepts a value; formats are not looked at."""
+def accepts(schema: Mapping[str, Any], value: Any, written: Mapping[str, Any]) -> bool:
+    """
+    Say whether a schema without fields and items accepts a value.
+
+    Patterns and formats are not run, which may take for ever: the value keeps to those that the
+    writer's schema names.
+    """
     kind = _type_of(value)
     types = types_of(schema)
     if kind not in types and not (kind == "integer" and "number" in types):
@@ -134,14 +147,12 @@ def accepts(schema: Mapping[str, Any], value: Any) -> bool:
         return False
     if "enum" in schema and not any(same(one, value) for one in schema["enum"]):
         return False
-    if isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
-        return False
-    return not any(limits(_as_schema(value, schema), schema))
+    return not any(limits(_as_schema(value, written), schema))
 
 
-def _as_schema(value: Any, reader: Mapping[str, Any]) -> Mapping[str, Any]:
+def _as_schema(value: Any, written: Mapping[str, Any]) -> Mapping[str, Any]:
     """Describe one value as narrowly as a schema can."""
-    exact = {key: reader[key] for key in _EXACT if key in reader}
+    exact = {key: written[key] for key in _EXACT if key in written}
     kind = _type_of(value)
     if kind in {"number", "integer"}:
         return {"type": kind, "minimum": value, "maximum": value, "multipleOf": value or None}
