@@ -30,6 +30,7 @@ from spile.testkit.scenarios import (
 
 _ALL = "all"
 _COUNT = 100
+_MOST = 1_000_000_000
 _SEEDS = 1_000_000
 _LANES = 8
 _UNHURRIED = 20_000.0  # events a second, when nothing sets a pace: more than a broker here takes
@@ -136,7 +137,7 @@ class _Tally:
 )
 @click.option(
     "--count",
-    type=click.IntRange(1),
+    type=click.IntRange(1, _MOST),
     help=f"Events; default {_COUNT}, or one whole workflow of the one kind.",
 )
 @click.option("--duration", type=_Positive(), metavar="S", help="Seconds after which to stop.")
@@ -193,7 +194,7 @@ def _count(
     scenario: str, *, count: int | None, duration: float | None, rate: float | None
 ) -> int | None:
     """Return how many events there are to be; None where only the time or the workflow ends."""
-    if count is None and duration is not None and rate is not None:
+    if count is None and duration is not None and rate is not None and duration * rate <= _MOST:
         return max(1, round(duration * rate))
     if count is None and duration is None and scenario == _ALL:
         return _COUNT

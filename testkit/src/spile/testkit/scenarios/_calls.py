@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 from spile.testkit.scenarios._run import Agent, Run, milliseconds
@@ -53,6 +53,21 @@ def call(run: Run, node_id: str, tool: ToolProfile, agent: Agent) -> Iterator[Ge
         error_details={"node": node_id, "event_id": str(first)},
         detection_method="tool_result",
     )
+    again = yield from _recover(run, tool, parameters, agent, failure)
+    yield run.event(
+        RecoveryCompletedEvent,
+        agent,
+        recovery_strategy=failure.strategy,
+        success=again is None,
+        actual_recovery_time_ms=milliseconds(run.now - began),
+        remaining_issues=None if again is None else [again.error_type],
+    )
+
+
+def _recover(
+    run: Run, tool: ToolProfile, parameters: Mapping[str, str | int], agent: Agent, failure: Failure
+) -> Generator[GeneratedEvent, None, Failure | None]:
+    """Try again as the strategy says; return how the last try failed, None when it did not."""
     detected = run.cause
     run.wait(250, 0.5)
     yield run.event(
@@ -70,14 +85,7 @@ def call(run: Run, node_id: str, tool: ToolProfile, agent: Agent) -> Iterator[Ge
         yield from _attempt(run, tool, parameters, agent, again, retry=retry)
         if again is None:
             break
-    yield run.event(
-        RecoveryCompletedEvent,
-        agent,
-        recovery_strategy=failure.strategy,
-        success=again is None,
-        actual_recovery_time_ms=milliseconds(run.now - began),
-        remaining_issues=None if again is None else [again.error_type],
-    )
+    return again
 
 
 def health_check(run: Run, agent: Agent | None, component: str, *, good: bool) -> GeneratedEvent:
@@ -144,17 +152,7 @@ def _attempt(
     took_ms = run.wait(tool.median_ms, tool.spread)
     run.calls += 1
     run.failed += failure is not None
-    outcome: dict[str, Any]
-    if failure is None:
-        size = min(round(run.draw(tool.result_bytes, 0.9)), 4 * _RESULT_LIMIT)
-        outcome = {"result": {"text": output(run.rng, min(size, _RESULT_LIMIT))}}
-        if size > _RESULT_LIMIT:
-            outcome |= {"result_truncated": True, "full_result_size": size}
-    else:
-        outcome = {
-            "error": _told(failure, tool, parameters),
-            "error_type": failure.error_type,
-        }
+    outcome = _outcome(run, tool, parameters, failure)
     yield run.event(
         PostToolUseEvent,
         agent,
@@ -169,6 +167,19 @@ def _attempt(
         ),
         **outcome,
     )
+
+
+def _outcome(
+    run: Run, tool: ToolProfile, parameters: Mapping[str, str | int], failure: Failure | None
+) -> dict[str, Any]:
+    """Return what a tool gives back; a result that is too long is cut, and says so."""
+    if failure is not None:
+        return {"error": _told(failure, tool, parameters), "error_type": failure.error_type}
+    size = min(round(run.draw(tool.result_bytes, 0.9)), 4 * _RESULT_LIMIT)
+    outcome: dict[str, Any] = {"result": {"text": output(run.rng, min(size, _RESULT_LIMIT))}}
+    if size > _RESULT_LIMIT:
+        outcome |= {"result_truncated": True, "full_result_size": size}
+    return outcome
 
 
 def _chance(run: Run, tool: ToolProfile, *, at_least: float = 0.0) -> Failure | None:

@@ -76,7 +76,7 @@ class MockEventGenerator:
         Make workflows without end, several at once, all events in the order of their times.
 
         Every lane does one workflow after another, with a short pause between them, and brings
-        about four events in five seconds of the events' own time.
+        about seven events in eight seconds of the events' own time.
 
         Args:
             lanes: How many workflows go on at the same time.

@@ -207,15 +207,7 @@ class Workflow:
         for tool in self._tools(node):
             yield from self._call(node, tool, agent)
             if self._broken is not None:
-                yield run.event(
-                    NodeFailedEvent,
-                    agent,
-                    node_id=node.node_id,
-                    error_type="RecoveryFailedError",
-                    error_message=self._broken,
-                    retry_count=RETRIES,
-                    downstream_nodes=following,
-                )
+                yield self._node_failed(node, agent, self._broken, following)
                 return
         if node.node_type == "measurement":
             yield health_check(run, agent, str(word(run.rng, "service")), good=True)
@@ -228,6 +220,19 @@ class Workflow:
             success=True,
             output_data={"tool_calls": run.calls - calls},
             retry_count=run.failed - failed,
+            downstream_nodes=following,
+        )
+
+    def _node_failed(
+        self, node: Node, agent: Agent, why: str, following: list[str]
+    ) -> GeneratedEvent:
+        return self.run.event(
+            NodeFailedEvent,
+            agent,
+            node_id=node.node_id,
+            error_type="RecoveryFailedError",
+            error_message=why,
+            retry_count=RETRIES,
             downstream_nodes=following,
         )
 
