@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,10 +16,13 @@ from spile.spi import ConfigurationError, SchemaError
 from spile.topics.schemas import (
     FAMILIES,
     Family,
+    Level,
+    SchemaKind,
     Version,
     broken_releases,
     changes,
     check_schemas,
+    compare,
     family,
     freeze,
     generated_files,
@@ -329,3 +333,21 @@ def test_every_family_has_a_release_of_its_version():
         assert Version.parse(one.version) in known, name
     text = json.dumps(releases(folder, "session_events")[0].schema)
     assert "session_events:1.0" in text
+
+
+def test_avro_readers_of_a_release_read_the_one_before():
+    """Within a major version the Avro schemas of a release read what the one before wrote."""
+    folder = Path(__file__).parents[2] / "schemas"
+    compared = 0
+    for name in FAMILIES:
+        known = releases(folder, name)
+        for old, new in pairwise(known):
+            if old.version.major != new.version.major:
+                continue
+            home = folder / "releases" / name
+            for path in (home / str(old.version) / "avro").iterdir():
+                later = home / str(new.version) / "avro" / path.name
+                texts = path.read_text(), later.read_text()
+                assert compare(*texts, level=Level.BACKWARD, kind=SchemaKind.AVRO) == []
+                compared += 1
+    assert compared >= 29

@@ -71,8 +71,8 @@ def check(context: click.Context, folder: Path) -> None:
     """
     Check that files are current and versions honest.
 
-    Releases must be untouched. A breaking change needs a new major version, a compatible one a new minor version. Ends with 0
-    when all is well, with 1 when something is wrong.
+    Releases must be untouched. A breaking change needs a new major version, a compatible one a new
+    minor version. Ends with 0 when all is well, with 1 when something is wrong.
     """
     if not folder.is_dir():
         raise click.UsageError(f"there is no folder {str(folder)!r}: say which by --folder")
