@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import random
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import msgspec
@@ -14,7 +16,7 @@ import pytest
 import zstandard
 from pydantic import BaseModel
 
-from spile.spi import UndecodableError
+from spile.spi import ConfigurationError, UndecodableError
 from spile.testkit.scenarios import MockEventGenerator
 from spile.topics import MAX_PAYLOAD_BYTES
 from spile.topics.encodings import (
@@ -25,7 +27,7 @@ from spile.topics.encodings import (
     deserialize_from_stream,
     serialize_for_storage,
 )
-from spile.topics.encodings._compression import _dictionary, compress
+from spile.topics.encodings._compression import DICTIONARIES, _dictionary, compress
 
 EVENTS = [made.event for made in islice(MockEventGenerator(seed=11).generate_traffic(), 50)]
 
@@ -161,10 +163,30 @@ def test_frames_that_are_not_ours_are_refused():
             deserialize_from_storage(data)
 
 
-def test_the_dictionary_is_the_one_that_was_released():
-    """Stored events need this very dictionary for ever."""
-    assert _dictionary(84_001).dict_id() == 84_001
-    assert len(_dictionary(84_001).as_bytes()) == 32_768
+RELEASED = {84_001: "523d98cdee308fa2e7a224cd1a2d2e394d0e37c98a75a752f25ce30b421cf632"}
+
+
+def test_the_dictionaries_are_those_that_were_released():
+    """Stored events need these very bytes for ever; a new dictionary gets a new id."""
+    found = {number: _dictionary(number) for number in DICTIONARIES}
+    assert {n: hashlib.sha256(d.as_bytes()).hexdigest() for n, d in found.items()} == RELEASED
+    assert all(dictionary.dict_id() == number for number, dictionary in found.items())
+
+
+def test_threads_may_store_at_once():
+    """Compressors are not shared: events written by many threads are all read back."""
+    with ThreadPoolExecutor(4) as pool:
+        written = list(pool.map(serialize_for_storage, EVENTS * 20))
+        read = list(pool.map(deserialize_from_storage, [data for data, _ in written]))
+    assert read == EVENTS * 20
+
+
+def test_without_the_extra_the_error_names_it(monkeypatch):
+    """Whoever stores without `zstandard` is told what to install."""
+    data, _ = serialize_for_storage(EVENTS[0])
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(ConfigurationError, match=r"spile-topics\[zstd\]"):
+        deserialize_from_storage(data)
 
 
 BOMBS = """

@@ -188,7 +188,7 @@ def test_our_own_events_take_the_fast_path(samples):
     """Every event that we write is read without pydantic, embeddings too."""
     for name, fields in samples.items():
         event = EVENT_MODELS[name](**fields, semantic_embedding=[0.25, -1.5] * 768)
-        fast = form_of(event)._fast
+        fast = form_of(event).fast
         data = fast.write(event)
         assert data is not None
         assert fast.read(data, msgspec.msgpack.decode(data)) == event

@@ -14,7 +14,7 @@ LEVEL: Final = 3
 """zstd's level; 3 is its default, and more buys little on small messages."""
 
 DICTIONARIES: Final = {84_001: "events-1.zdict"}
-"""Files of the dictionaries by their id; one that was released stays."""
+"""Files of the dictionaries by their id; one that was released stays as it is."""
 
 NEWEST_DICTIONARY: Final = 84_001
 """Id of the dictionary that is written with."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from spile.spi import InvalidEventError
-from spile.topics.encodings._forms import tree_to_json, unpack
+from spile.topics.encodings._message_pack import tree_to_json, unpack
 
 _pack = msgspec.msgpack.Encoder().encode
 _decode = msgspec.json.Decoder(dict).decode

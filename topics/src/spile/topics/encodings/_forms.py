@@ -2,50 +2,28 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
-from datetime import UTC
-from functools import cached_property, lru_cache, partial
-from typing import Any, Final, cast
-from uuid import UUID
+from functools import cached_property, lru_cache
+from typing import Any, Final
 
 import msgspec
-from msgspec import inspect
 from pydantic import BaseModel
 
 from spile.spi import InvalidEventError, UndecodableError
 from spile.topics._event_names import upper_snake
-from spile.topics._json import check_json, json_encoder
-from spile.topics._limits import MAX_ENVELOPE_DEPTH, MAX_JSON_DEPTH
 from spile.topics.encodings._avro import AvroSchema
 from spile.topics.encodings._avro_models import avro_schema
+from spile.topics.encodings._message_pack import FastPath, pack, short, tree_to_json
 from spile.topics.events import MODELS, TelemetryEvent, telemetry_model
 from spile.topics.events.observability._base import (
-    EventMetadata,
     ObservabilityEvent,
-    PerformanceMetrics,
 )
-from spile.topics.payloads._codec import NO_METADATA, NO_METRICS, EventCodec, trusted, utc_text
 from spile.topics.payloads._contract import EventContract
 
 _SHOWN: Final = 80
 _NAMING_FIELDS: Final = ("event_type", "event")
-_find_nan_64: Final = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]").search
-_find_nan_32: Final = re.compile(rb"\xca[\x7f\xff][\x80-\xff]").search
 _MARKER: Final = b"\xc3\x01"
 _FINGERPRINT_BYTES: Final = 8
-_pack: Final = msgspec.msgpack.Encoder().encode
-_unpack: Final = msgspec.msgpack.Decoder().decode
-_REFUSALS: Final = (
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    OverflowError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 class _Stated(msgspec.Struct):
@@ -76,9 +54,16 @@ class EventForm:
     def __init__(self, event_type: str, model: type[BaseModel]) -> None:
         self.event_type = event_type
         self._model = model
-        self._contract = EventContract(event_type, model)
         self._is_wrapped = wire_name(model) is None
-        self._fast = _FastPath(model) if issubclass(model, ObservabilityEvent) else None
+
+    @cached_property
+    def _contract(self) -> EventContract:
+        return EventContract(self.event_type, self._model)
+
+    @cached_property
+    def fast(self) -> FastPath | None:
+        """The way past pydantic, where there is one."""
+        return FastPath(self._model) if issubclass(self._model, ObservabilityEvent) else None
 
     def write_json(self, event: BaseModel) -> bytes:
         """
@@ -115,10 +100,10 @@ class EventForm:
             InvalidEventError: It breaks its model, or holds a number of more than 64 bits.
             MessageTooLargeError: It has more than `MAX_PAYLOAD_BYTES` as JSON.
         """
-        if self._fast is not None and (data := self._fast.write(event)) is not None:
+        if self.fast is not None and (data := self.fast.write(event)) is not None:
             return data
         try:
-            return _pack(msgspec.json.decode(self.write_json(event)))
+            return pack(msgspec.json.decode(self.write_json(event)))
         except OverflowError:
             raise InvalidEventError(
                 f"{self.event_type}: MessagePack has no numbers of more than 64 bits",
@@ -136,7 +121,7 @@ class EventForm:
         Raises:
             UndecodableError: It is none.
         """
-        if self._fast is not None and (event := self._fast.read(data, tree)) is not None:
+        if self.fast is not None and (event := self.fast.read(data, tree)) is not None:
             return event
         return self.read_json(tree_to_json(tree))
 
@@ -172,209 +157,6 @@ class _Wrapped(msgspec.Struct, forbid_unknown_fields=True):
 
     event_type: str
     payload: msgspec.Raw
-
-
-class _FastPath:
-    """
-    MessagePack of observability events without pydantic.
-
-    MessagePack has more than JSON: binary, extensions, keys of any type, NaN. Where the struct
-    would take one of these for a UUID, a time or a number, and inside the caller's JSON, it is
-    looked for; whatever is found goes the slow way, which judges it as JSON.
-    """
-
-    def __init__(self, model: type[ObservabilityEvent]) -> None:
-        struct = EventCodec(model).struct
-        self._model = model
-        self._unset = dict.fromkeys(model.model_fields)
-        self._common = tuple(name for name in self._unset if name in model.COMMON)
-        self._own = tuple(name for name in self._unset if name not in model.COMMON)
-        self._json = _free_fields(struct)
-        self._decode = msgspec.msgpack.Decoder(struct).decode
-        self._convert = partial(msgspec.convert, type=struct)
-
-    def write(self, event: BaseModel) -> bytes | None:
-        """Return the bytes; None when the slow way must decide."""
-        if type(event) is not self._model:
-            return None
-        try:
-            nested = self._nested(event)
-            data = _pack(nested)
-            self._decode(data)  # what is written is what can be read
-        except _REFUSALS:
-            return None
-        return data if self._is_plain(data, nested, _WRITTEN_KINDS) else None
-
-    def read(self, data: bytes, tree: dict[str, Any]) -> ObservabilityEvent | None:
-        """Return the event; None when the slow way must decide."""
-        try:
-            struct = self._convert(tree)
-            is_plain = self._is_plain(data, tree, _READ_KINDS)
-            return self._instance(struct, tree) if is_plain else None
-        except _REFUSALS:
-            return None
-
-    def _is_plain(self, data: bytes, tree: dict[str, Any], kinds: frozenset[type]) -> bool:
-        """Say whether an event of right types has nothing that JSON has not."""
-        outer = (*tree.values(), *tree["metadata"].values())
-        if not set(map(type, outer)) <= kinds:
-            return False
-        payload = tree["payload"]
-        for name in self._json:
-            if name in payload and not _is_json(payload[name], MAX_JSON_DEPTH):
-                return False
-        return not _may_hold_nan(data) or _is_finite(tree)
-
-    def _nested(self, event: ObservabilityEvent) -> dict[str, Any]:
-        values = event.__dict__
-        nested = {name: value for name in self._common if (value := values[name]) is not None}
-        nested["timestamp"] = utc_text(nested["timestamp"])
-        nested["metadata"] = _given(nested["metadata"])
-        if "performance_metrics" in nested:
-            nested["performance_metrics"] = _given(nested["performance_metrics"])
-        nested["payload"] = {
-            name: value for name in self._own if (value := values[name]) is not None
-        }
-        return nested
-
-    def _instance(self, struct: Any, tree: dict[str, Any]) -> ObservabilityEvent | None:
-        """Make the event of what is set; a left-out field with a default goes the slow way."""
-        metadata = tree["metadata"]
-        if (
-            "event_id" not in tree
-            or "timestamp" not in tree
-            or "event_type" not in tree
-            or "event_category" not in tree
-            or "schema_version" not in metadata
-        ):
-            return None
-        values = {name: getattr(struct, name) for name in tree}
-        own = values.pop("payload")
-        for name in tree["payload"]:
-            values[name] = getattr(own, name)
-        if (moment := values["timestamp"]).tzinfo is not UTC:
-            values["timestamp"] = moment.astimezone(UTC)
-        given = {name: getattr(values["metadata"], name) for name in metadata}
-        values["metadata"] = trusted(EventMetadata, given, NO_METADATA)
-        if (metrics := values.get("performance_metrics")) is not None:
-            given = {name: getattr(metrics, name) for name in tree["performance_metrics"]}
-            values["performance_metrics"] = trusted(PerformanceMetrics, given, NO_METRICS)
-        return trusted(self._model, values, self._unset)
-
-
-def _given(value: BaseModel) -> dict[str, Any]:
-    return {name: item for name, item in value.__dict__.items() if item is not None}
-
-
-_READ_KINDS: Final = frozenset({str, dict, list, int, float})
-_WRITTEN_KINDS: Final = _READ_KINDS | {UUID}
-_PLAIN_TYPES: Final = (
-    inspect.StrType,
-    inspect.IntType,
-    inspect.FloatType,
-    inspect.BoolType,
-    inspect.LiteralType,
-    inspect.NoneType,
-)
-_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
-_TEXT: Final = {str}
-_FLOAT: Final = {float}
-
-
-def _is_json(value: Any, levels: int) -> bool:
-    """Say whether decoded MessagePack is JSON, but for NaN; so many levels may be left."""
-    kind: Any = cast("Any", type(value))
-    items: Any = value
-    if kind is dict:
-        if items and set(map(type, items)) != _TEXT:
-            return False
-        items = items.values()
-    elif kind is not list:
-        return kind in _SCALARS
-    if not levels:
-        return False
-    if set(map(type, items)) <= _SCALARS:
-        return True
-    return all(_is_json(item, levels - 1) for item in items if type(item) not in _SCALARS)
-
-
-def _free_fields(struct: type[msgspec.Struct]) -> tuple[str, ...]:
-    """Return the event's own fields that hold the caller's JSON; nothing else may hold binary."""
-    info: Any = inspect.type_info(struct)
-    payload = next(field.type for field in info.fields if field.name == "payload")
-    return tuple(
-        field.encode_name
-        for field in payload.fields
-        if not all(map(_is_plain, getattr(field.type, "types", (field.type,))))
-    )
-
-
-def _is_plain(type_: inspect.Type) -> bool:
-    if isinstance(type_, inspect.ListType):
-        return _is_plain(type_.item_type)
-    return isinstance(type_, _PLAIN_TYPES)
-
-
-def _may_hold_nan(data: bytes) -> bool:
-    return _find_nan_64(data) is not None or (b"\xca" in data and _find_nan_32(data) is not None)
-
-
-def _is_finite(value: Any) -> bool:
-    """Say whether every number in a tree is one; asked when the bytes look otherwise."""
-    if type(value) is dict:
-        return all(map(_is_finite, cast("dict[str, Any]", value).values()))
-    if isinstance(value, (list, tuple)):
-        items = cast("list[Any]", value)
-        return all(map(math.isfinite if set(map(type, items)) == _FLOAT else _is_finite, items))
-    return type(value) is not float or math.isfinite(value)
-
-
-def unpack(data: bytes) -> dict[str, Any]:
-    """
-    Decode MessagePack that must be an object.
-
-    Raises:
-        UndecodableError: It is none, or something stands behind it.
-    """
-    try:
-        tree = _unpack(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise UndecodableError(f"MessagePack: {_short(exc)}") from None
-    except (ValueError, TypeError, OverflowError) as exc:  # a time beyond the calendar, a key
-        raise UndecodableError(f"MessagePack: {_short(exc)}") from None
-    if type(tree) is not dict:
-        raise UndecodableError("MessagePack: expected an object")
-    return cast("dict[str, Any]", tree)
-
-
-def tree_to_json(tree: dict[str, Any]) -> bytes:
-    """
-    Return what MessagePack held as JSON.
-
-    Raises:
-        UndecodableError: It holds what JSON has not: binary, extensions, times, keys that are no
-            texts, NaN; or it is nested too deep.
-    """
-    try:
-        _check(tree, 0)
-        return json_encoder.encode(tree)
-    except (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError) as exc:
-        raise UndecodableError(f"MessagePack: {exc}") from None
-
-
-def _check(value: Any, depth: int) -> None:
-    """Check the outer levels here, and what is inside them as caller-defined JSON."""
-    if type(value) is dict and depth < MAX_ENVELOPE_DEPTH - MAX_JSON_DEPTH:
-        for key, item in cast("dict[object, object]", value).items():
-            if type(key) is not str:
-                raise ValueError("a key is no text")
-            _check(item, depth + 1)
-    else:
-        check_json(value)
-
-
-def _short(exc: Exception) -> str:
-    return "a text is no UTF-8" if isinstance(exc, UnicodeDecodeError) else str(exc)
 
 
 def wire_name(model: type[BaseModel]) -> str | None:
@@ -448,7 +230,7 @@ def form_of_json(data: bytes) -> EventForm:
     try:
         stated = _read_stated(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise UndecodableError(f"JSON: {_short(exc)}") from None
+        raise UndecodableError(f"JSON: {short(exc)}") from None
     return form_named(stated.event_type, stated.event)
 
 

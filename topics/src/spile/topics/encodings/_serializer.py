@@ -15,6 +15,7 @@ from spile.topics._limits import MAX_PAYLOAD_BYTES
 from spile.topics.encodings import _forms as forms
 from spile.topics.encodings._avro import AvroSchema
 from spile.topics.encodings._compression import compress, decompress, dictionary_of
+from spile.topics.encodings._message_pack import unpack
 from spile.topics.encodings._truncation import truncated
 from spile.topics.events import ObservabilityEvent
 
@@ -244,7 +245,7 @@ def _read_json(data: bytes) -> Any:
 
 
 def _read_message_pack(data: bytes) -> Any:
-    tree = forms.unpack(data)
+    tree = unpack(data)
     return forms.form_of_message_pack(tree).read_message_pack(data, tree)
 
 
