@@ -55,6 +55,7 @@ class BusAdapter(ProtocolKafkaEventBusAdapter):
         retries: Of messages, unless a subscription says otherwise.
         options: Limits and times of subscriptions.
         dead_letters: Takes failed messages; by default queues written by the same sender.
+        scrub: Takes secrets out of errors in those queues; by the built-in rules by default.
         observe: Makes the observer of a group's subscription.
     """
 
@@ -72,6 +73,7 @@ class BusAdapter(ProtocolKafkaEventBusAdapter):
         retries: Retries | None = None,
         options: SubscriptionOptions | None = None,
         dead_letters: DeadLetterQueue | None = None,
+        scrub: Callable[[str], str] | None = None,
         observe: Callable[[str], SubscriptionObserver] | None = None,
     ) -> None:
         self._sender = sender
@@ -84,7 +86,9 @@ class BusAdapter(ProtocolKafkaEventBusAdapter):
         self._groups = frozenset((*groups, group))
         self._retries = retries
         self._options = options
-        self._dead_letters = dead_letters or DeadLetterQueue(sender, source_factory, group=group)
+        self._dead_letters = dead_letters or DeadLetterQueue(
+            sender, source_factory, group=group, scrub=scrub
+        )
         self._observe = observe
         self._names: dict[str, TopicName] = {}
         self._subscriptions: set[Subscription] = set()

@@ -44,6 +44,7 @@ class KafkaEventBusAdapter(BusAdapter, ProtocolKafkaAdapter):
         retries: Of messages, unless a subscription says otherwise.
         options: Limits and times of subscriptions.
         observe: Makes the observer of a group's subscription.
+        scrub: Takes secrets out of errors in dead letters; by the built-in rules by default.
 
     Raises:
         ConfigurationError: A setting is missing, unknown or contradictory.
@@ -62,6 +63,7 @@ class KafkaEventBusAdapter(BusAdapter, ProtocolKafkaAdapter):
         retries: Retries | None = None,
         options: SubscriptionOptions | None = None,
         observe: Callable[[str], SubscriptionObserver] | None = None,
+        scrub: Callable[[str], str] | None = None,
     ) -> None:
         self._config = settings
         self._kafka_config = _tuned(settings or KafkaSettings.load(), self._tuned)
@@ -76,6 +78,7 @@ class KafkaEventBusAdapter(BusAdapter, ProtocolKafkaAdapter):
             retries=retries,
             options=_options(options, self._kafka_config),
             observe=observe,
+            scrub=scrub,
         )
 
     @property

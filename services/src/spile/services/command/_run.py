@@ -24,6 +24,7 @@ from spile.services.runtime import (
     run_workers,
 )
 from spile.topics import Catalogue
+from spile.topics.redaction import default_redactor
 
 Factory: TypeAlias = Callable[
     [WorkerSettings, Catalogue, BusAdapter, Opener], AbstractAsyncContextManager[Worker]
@@ -62,13 +63,14 @@ def run(context: click.Context, names: tuple[str, ...]) -> None:
     chosen = list(_WORKERS) if "all" in names else list(dict.fromkeys(names))
     process = load_process_settings()
     settings = process.worker
-    configure_logging(settings.log_level, settings.log_format)
+    redactor = process.redaction.redactor() or default_redactor()
+    configure_logging(settings.log_level, settings.log_format, redactor=redactor)
     catalogue = chosen_catalogue()
 
     async def work() -> None:
         async with contextlib.AsyncExitStack() as stack:
             bus = await stack.enter_async_context(
-                open_kafka(process.kafka, settings, group=chosen[0])
+                open_kafka(process.kafka, settings, group=chosen[0], scrub=redactor.scrub)
             )
             registry = process.registry.open()
             if registry is not None:

@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from spile.adapters.kafka import KafkaSettings, load_settings, register_settings
+from spile.adapters.publishing import RedactionSettings
 from spile.adapters.registry import RegistrySettings
 from spile.spi import ConfigurationError
 
@@ -49,6 +50,7 @@ class WorkerSettings(BaseSettings):
 register_settings(WorkerSettings)
 register_settings(KafkaSettings)
 register_settings(RegistrySettings)
+register_settings(RedactionSettings)
 
 
 def store_location() -> str:
@@ -70,11 +72,13 @@ class ProcessSettings:
         worker: What is the same for every worker.
         kafka: How to connect.
         registry: Where schemas are.
+        redaction: What is taken out of log lines and of errors in dead letters.
     """
 
     worker: WorkerSettings
     kafka: KafkaSettings
     registry: RegistrySettings
+    redaction: RedactionSettings
 
 
 def load_process_settings() -> ProcessSettings:
@@ -88,10 +92,11 @@ def load_process_settings() -> ProcessSettings:
     worker = _read(WorkerSettings, lines)
     kafka = _read(KafkaSettings, lines)
     registry = _read(RegistrySettings, lines)
-    if worker is None or kafka is None or registry is None:
+    redaction = _read(RedactionSettings, lines)
+    if worker is None or kafka is None or registry is None or redaction is None:
         first = next(iter(lines)).partition(":")[0]
         raise ConfigurationError("\n".join(lines), setting=first)
-    return ProcessSettings(worker=worker, kafka=kafka, registry=registry)
+    return ProcessSettings(worker=worker, kafka=kafka, registry=registry, redaction=redaction)
 
 
 def _read(kind: type[_Settings], lines: dict[str, None]) -> _Settings | None:

@@ -27,6 +27,7 @@ from spile.spi import (
     RejectedError,
     SpileError,
 )
+from spile.topics.redaction import default_redactor
 
 log = structlog.get_logger(__name__)
 
@@ -249,7 +250,7 @@ def run_process(main: Callable[[], Coroutine[None, None, None]], *, debug: bool 
     except SpileError as exc:
         if debug:
             raise
-        print(f"error: {exc}", file=sys.stderr)  # noqa: T201 - the last line of the process
+        print(f"error: {_clean(exc)}", file=sys.stderr)  # noqa: T201 - the last line of the process
         return EXIT_FAILURE
     return 0
 
@@ -258,6 +259,11 @@ async def _guarded(main: Callable[[], Coroutine[None, None, None]]) -> None:
     try:
         await main()
     except HandlerStalledError as exc:
-        print(f"error: {exc}", file=sys.stderr, flush=True)  # noqa: T201 - the same
+        print(f"error: {_clean(exc)}", file=sys.stderr, flush=True)  # noqa: T201 - the same
         sys.stdout.flush()
         os._exit(EXIT_STALLED)
+
+
+def _clean(error: SpileError) -> str:
+    """Return what an error says, without secrets: it may quote what a server answered."""
+    return default_redactor().scrub(str(error))
