@@ -36,6 +36,7 @@ from spile.topics.events import (
     parse,
     register_telemetry,
 )
+from spile.topics.payloads._codec import utc_text
 
 FEW = settings(
     max_examples=5,
@@ -234,6 +235,18 @@ def test_registered_telemetry_is_written_too():
     assert isinstance(event, TelemetryEvent)
     for serializer in SERIALIZERS:
         assert serializer.deserialize(serializer.serialize(event)[0]) == event
+
+
+@given(
+    st.datetimes(
+        datetime(1, 1, 3),  # noqa: DTZ001 - hypothesis adds the zone
+        datetime(9999, 12, 29),  # noqa: DTZ001
+        timezones=st.timezones(),
+    )
+)
+def test_a_time_is_written_in_utc_as_python_does(moment):
+    """Whatever the zone, the text is that of `isoformat` in UTC, with Z for the offset."""
+    assert utc_text(moment) == moment.astimezone(UTC).isoformat().removesuffix("+00:00") + "Z"
 
 
 @pytest.mark.parametrize("given", SerializationFormat)

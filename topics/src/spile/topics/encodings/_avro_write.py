@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from typing import Any, Final, TypeAlias, cast
 from uuid import UUID
 
@@ -86,7 +86,7 @@ def _real(form: struct.Struct) -> Writer:
             packed = form.pack(value)
         except (OverflowError, struct.error):
             raise MismatchError("expected a number that fits the type") from None
-        if not math.isfinite(value):
+        if not isfinite(value):
             raise MismatchError("NaN and Infinity are no numbers on the bus")
         out += packed
 
@@ -208,7 +208,9 @@ def _make(node: AvroType, made: dict[AvroType, Writer]) -> Writer:  # noqa: PLR0
         case "fixed":
             return _fixed(node.size)
         case "array":
-            return _array(writer_of(cast("AvroType", node.items), made))
+            items = cast("AvroType", node.items)
+            write_item = _array(writer_of(items, made))
+            return _doubles(write_item) if items.kind == "double" else write_item
         case "map":
             return _map(writer_of(cast("AvroType", node.items), made))
         case _:
@@ -333,6 +335,19 @@ def _array(write_item: Writer) -> Writer:
                 except MismatchError as exc:
                     raise _at(str(index), exc) from None
         out.append(0)
+
+    return write
+
+
+def _doubles(write_one_by_one: Writer) -> Writer:
+    def write(out: bytearray, value: Any) -> None:
+        items = cast("list[Any]", value)
+        if type(value) is list and set(map(type, items)) == {float} and all(map(isfinite, items)):
+            write_long(out, len(items))
+            out += struct.pack(f"<{len(items)}d", *items)
+            out.append(0)
+        else:
+            write_one_by_one(out, value)
 
     return write
 

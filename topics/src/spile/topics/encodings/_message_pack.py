@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -42,6 +43,8 @@ _REFUSALS: Final = (
     ValueError,
 )
 
+_T = TypeVar("_T", bound=BaseModel)
+
 
 class FastPath:
     """
@@ -57,7 +60,11 @@ class FastPath:
         self._unset = dict.fromkeys(model.model_fields)
         self._common = tuple(name for name in self._unset if name in model.COMMON)
         self._own = tuple(name for name in self._unset if name not in model.COMMON)
-        self._json = _free_fields(struct)
+        info: Any = inspect.type_info(struct)
+        payload = next(field.type for field in info.fields if field.name == "payload")
+        self._json = _names(payload, lambda type_: not _is_plain(type_))
+        self._typed = _names(info, _is_typed)
+        self._own_typed = _names(payload, _is_typed)
         self._decode = msgspec.msgpack.Decoder(struct).decode
         self._convert = partial(msgspec.convert, type=struct)
 
@@ -116,18 +123,30 @@ class FastPath:
             or "schema_version" not in metadata
         ):
             return None
-        values = {name: getattr(struct, name) for name in tree}
-        own = values.pop("payload")
-        for name in tree["payload"]:
-            values[name] = getattr(own, name)
+        payload = tree["payload"]
+        given = {*tree, *payload}
+        given.discard("payload")
+        values: dict[str, Any] = {**self._unset, **tree, **payload}
+        del values["payload"]
+        for part, names in ((struct, self._typed), (struct.payload, self._own_typed)):
+            for name in names:
+                if name in given:
+                    values[name] = getattr(part, name)
         if (moment := values["timestamp"]).tzinfo is not UTC:
             values["timestamp"] = moment.astimezone(UTC)
-        given = {name: getattr(values["metadata"], name) for name in metadata}
-        values["metadata"] = trusted(EventMetadata, given, NO_METADATA)
-        if (metrics := values.get("performance_metrics")) is not None:
-            given = {name: getattr(metrics, name) for name in tree["performance_metrics"]}
-            values["performance_metrics"] = trusted(PerformanceMetrics, given, NO_METRICS)
-        return trusted(self._model, values, self._unset)
+        values["metadata"] = _part(EventMetadata, struct.metadata, metadata, NO_METADATA)
+        if (metrics := tree.get("performance_metrics")) is not None:
+            values["performance_metrics"] = _part(
+                PerformanceMetrics, struct.performance_metrics, metrics, NO_METRICS
+            )
+        return trusted(self._model, values, given)
+
+
+def _part(model: type[_T], struct: Any, tree: dict[str, Any], unset: dict[str, Any]) -> _T:
+    values = unset.copy()
+    for name in tree:
+        values[name] = getattr(struct, name)
+    return trusted(model, values, set(tree))
 
 
 def _given(value: BaseModel) -> dict[str, Any]:
@@ -144,9 +163,19 @@ _PLAIN_TYPES: Final = (
     inspect.LiteralType,
     inspect.NoneType,
 )
+_SAME_TYPES: Final = (
+    inspect.AnyType,
+    inspect.BoolType,
+    inspect.DictType,
+    inspect.IntType,
+    inspect.LiteralType,
+    inspect.NoneType,
+    inspect.StrType,
+)
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _TEXT: Final = {str}
 _FLOAT: Final = {float}
+_FLOAT_32: Final = b"\xca"
 
 
 def _is_json(value: Any, levels: int) -> bool:
@@ -166,15 +195,18 @@ def _is_json(value: Any, levels: int) -> bool:
     return all(_is_json(item, levels - 1) for item in items if type(item) not in _SCALARS)
 
 
-def _free_fields(struct: type[msgspec.Struct]) -> tuple[str, ...]:
-    """Return the event's own fields that hold the caller's JSON; nothing else may hold binary."""
-    info: Any = inspect.type_info(struct)
-    payload = next(field.type for field in info.fields if field.name == "payload")
+def _names(struct: Any, wanted: Callable[[inspect.Type], bool]) -> tuple[str, ...]:
+    """Return the fields of a struct whose type, or one of whose types, is wanted."""
     return tuple(
         field.encode_name
-        for field in payload.fields
-        if not all(map(_is_plain, getattr(field.type, "types", (field.type,))))
+        for field in struct.fields
+        if any(map(wanted, getattr(field.type, "types", (field.type,))))
     )
+
+
+def _is_typed(type_: inspect.Type) -> bool:
+    """Say whether the struct may hold another value than the bytes did."""
+    return not isinstance(type_, _SAME_TYPES) and not isinstance(type_, inspect.StructType)
 
 
 def _is_plain(type_: inspect.Type) -> bool:
@@ -184,7 +216,9 @@ def _is_plain(type_: inspect.Type) -> bool:
 
 
 def _may_hold_nan(data: bytes) -> bool:
-    return _find_nan_64(data) is not None or (b"\xca" in data and _find_nan_32(data) is not None)
+    return _find_nan_64(data) is not None or (
+        data.find(_FLOAT_32) >= 0 and _find_nan_32(data) is not None
+    )
 
 
 def _is_finite(value: Any) -> bool:

@@ -256,12 +256,12 @@ class EventCodec:
         given.update(_set_fields(given.pop("payload")))
         if given["timestamp"].tzinfo is not UTC:
             given["timestamp"] = given["timestamp"].astimezone(UTC)
-        given["metadata"] = trusted(EventMetadata, _set_fields(given["metadata"]), NO_METADATA)
+        given["metadata"] = _filled(EventMetadata, _set_fields(given["metadata"]), NO_METADATA)
         if (metrics := given.get("performance_metrics")) is not None:
-            given["performance_metrics"] = trusted(
+            given["performance_metrics"] = _filled(
                 PerformanceMetrics, _set_fields(metrics), NO_METRICS
             )
-        return trusted(self._model, given, self._unset)
+        return _filled(self._model, given, self._unset)
 
 
 def is_at_end_of_time(event: Any) -> bool:
@@ -282,14 +282,25 @@ _set_private: Final = _slots["__pydantic_private__"].__set__
 _T = TypeVar("_T", bound=BaseModel)
 
 
-def trusted(model: type[_T], values: dict[str, Any], unset: dict[str, Any]) -> _T:
-    """Make an instance from values that are validated; a fraction of pydantic's own time."""
+def trusted(model: type[_T], values: dict[str, Any], given: set[str]) -> _T:
+    """
+    Make an instance from values that are validated; a fraction of pydantic's own time.
+
+    Args:
+        model: Its class.
+        values: A value for every field.
+        given: Names of the fields that are not left at their defaults.
+    """
     made = _new(model)
-    _set_values(made, {**unset, **values})
-    _set_given(made, set(values))
+    _set_values(made, values)
+    _set_given(made, given)
     _set_extra(made, None)
     _set_private(made, None)
     return made
+
+
+def _filled(model: type[_T], values: dict[str, Any], unset: dict[str, Any]) -> _T:
+    return trusted(model, {**unset, **values}, set(values))
 
 
 def _set_fields(struct: Any) -> dict[str, Any]:
@@ -334,11 +345,14 @@ class _Attributes(Mapping[str, Any]):
         return len(self._struct.__struct_fields__)
 
 
+_time_json: Final = msgspec.json.Encoder().encode
+
+
 def utc_text(moment: datetime) -> str:
     """Return ISO 8601 text of an aware UTC datetime, ending in Z."""
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
-    return f"{moment.isoformat()[:-6]}Z"
+    return _time_json(moment)[1:-1].decode()  # a third of the time of `isoformat`
 
 
 def _dump(model: BaseModel) -> bytes:
