@@ -197,6 +197,33 @@ def test_what_cannot_be_inspected_is_refused_or_replaced(encode):
     assert envelope["metadata"] == {"redacted_fields": ["payload"]}
 
 
+@pytest.mark.parametrize("place", range(5))
+def test_a_secret_is_found_wherever_an_event_has_room(place, tool_call):
+    """In own fields and in metadata, whatever the order; also after many alike clean events."""
+    encoder = EventEncoder(default_catalogue(services=("shop",)), environment="dev", service="shop")
+
+    def encode(payload):
+        return encoder.encode(OutgoingEvent(event_type="PRE_TOOL_USE", payload=payload)).record
+
+    clean = {"event_id": AGENT, "agent_id": AGENT, "session_id": AGENT}
+    own = {"tool_name": "Read", "parameters": {"a": 1}}
+    for _ in range(3):
+        record = encode({**clean, "payload": own})
+    offset = record.value.index(b'"payload":{"tool_name"') - record.value.index(b'{"event_id"', 1)
+    dirty = {
+        0: {**clean, "payload": {**own, "parameters": {"a": SECRET}}},
+        1: {"payload": {**own, "parameters": {"a": SECRET}}, **clean},
+        2: {"metadata": {"schema_version": "1.1.0", "source_service": SECRET}, **clean}
+        | {"payload": own},
+        3: {**clean, "metadata": {"schema_version": "1.1.0", "trace_id": SECRET}, "payload": own},
+        4: {"payload": {"parameters": {"a": SECRET, "b": "x" * (offset - 70), "payload": {}}}}
+        | {"agent_id": AGENT},
+    }[place]
+    dirty["payload"].setdefault("tool_name", "Read")
+
+    assert SECRET.encode() not in encode(dirty).value
+
+
 def test_off_writes_events_as_they_are(encode, tool_call):
     """Only where somebody asked for it."""
     record, _ = encode("PRE_TOOL_USE", tool_call(command=SECRET), redactor=False)

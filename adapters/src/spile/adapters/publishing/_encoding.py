@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -56,6 +56,7 @@ class _Lane:
     event_type: tuple[str, bytes]
     schema_version: tuple[str, bytes]
     marks: tuple[str, ...]
+    suspects: Callable[[bytes], bool]
 
 
 class Encoded(msgspec.Struct, frozen=True, gc=False):
@@ -115,7 +116,7 @@ class EventEncoder:
         """
         return self._lane_of(event).route
 
-    def encode(self, event: OutgoingEvent, now: str | None = None) -> Encoded:  # noqa: C901 - a call per step would cost more than the step
+    def encode(self, event: OutgoingEvent, now: str | None = None) -> Encoded:  # noqa: C901, PLR0912 - a call per step would cost more than the step
         """
         Check one event and encode it.
 
@@ -134,12 +135,19 @@ class EventEncoder:
         lane = self._lane_of(event)
         prepared = lane.route.contract.prepare(event.payload)
         redaction, redacted = self._redaction, _NOTHING
-        if redaction is not None and (lane.marks or redaction.suspects(prepared.payload_json)):
+        if redaction is not None and lane.suspects(prepared.payload_json):
             prepared, redacted = redaction.payload(lane.route.contract, lane.marks, prepared)
         event_id = prepared.event_id or uuid7_text()
         if event.event_id is not None:
             event_id = _given_id(event, prepared)
-        correlation_id, causation_id = _chain(event, prepared, event_id)
+        correlation_id = event.correlation_id
+        if correlation_id is None:
+            correlation_id = prepared.correlation_id or event_id
+        else:
+            correlation_id = parse_uuid(correlation_id, "correlation_id")
+        causation_id = event.causation_id or prepared.causation_id
+        if causation_id is not None:
+            causation_id = parse_uuid(causation_id, "causation_id")
         timestamp = prepared.timestamp or now or utc_text(datetime.now(UTC))
         if event.timestamp is not None:
             timestamp = _given_time(event, event.timestamp)
@@ -161,7 +169,7 @@ class EventEncoder:
             redacted = [*redacted, *more]
             _add_metadata_headers(headers, metadata)
         key = event.partition_key or prepared.key or correlation_id
-        if redaction is not None:
+        if redaction is not None and key not in redaction.clean_keys:
             key, redacted = redaction.key(key, redacted)
         if event.partition_key:
             headers.append(("partition_key", key.encode()))
@@ -213,27 +221,21 @@ class EventEncoder:
             event_type=("event_type", route.event_type.encode()),
             schema_version=("schema_version", route.contract.schema_version.encode()),
             marks=() if self._redaction is None else self._redaction.marks(route.contract),
+            suspects=_nothing
+            if self._redaction is None
+            else self._redaction.suspicion(route.contract),
         )
         self._lanes[event.event_type, event.topic, stated] = lane
         return lane
 
 
+def _nothing(_payload_json: bytes) -> bool:
+    return False
+
+
 def _can_state(payload: object) -> bool:
     """Say whether a payload is of a kind that can name its own type."""
     return isinstance(payload, BaseModel | Mapping)
-
-
-def _chain(event: OutgoingEvent, prepared: Prepared, event_id: str) -> tuple[str, str | None]:
-    """Return correlation and causation id: the caller's, else the payload's own."""
-    correlation_id = event.correlation_id
-    if correlation_id is None:
-        correlation_id = prepared.correlation_id or event_id
-    else:
-        correlation_id = parse_uuid(correlation_id, "correlation_id")
-    causation_id = event.causation_id or prepared.causation_id
-    if causation_id is not None:
-        causation_id = parse_uuid(causation_id, "causation_id")
-    return correlation_id, causation_id
 
 
 def _given_id(event: OutgoingEvent, prepared: Prepared) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 import msgspec
 
 from spile.spi import ContextValue, InvalidEventError, RedactionError
 from spile.topics import EventContract, Prepared
-from spile.topics.events import TelemetryEvent
+from spile.topics.events import EventMetadata, ObservabilityEvent, TelemetryEvent
 from spile.topics.redaction import (
     REDACTED,
     Redacted,
@@ -21,6 +21,11 @@ from spile.topics.redaction import (
 FIELDS: Final = "redacted_fields"
 """Name of the list of replaced fields: in the envelope's metadata, in a telemetry payload."""
 
+_OWN: Final = b'"payload":'
+_OWN_LENGTH: Final = len(_OWN)
+_BRACE: Final = ord("{")
+_BARE_METADATA: Final = b'"metadata":%b}' % EventMetadata().model_dump_json().encode()
+_BARE_END: Final = -len(_BARE_METADATA)
 _KEYS_KNOWN: Final = 10_000
 
 Metadata = dict[str, ContextValue]
@@ -41,13 +46,21 @@ class EventRedaction:
         redactor: Finds and replaces them.
 
     Attributes:
-        suspects: Says quickly whether a payload's JSON may hold a secret.
+        clean_keys: Some record keys that are known to hold no secret.
     """
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
-        self.suspects = redactor.may_hold_secret
-        self._keys: dict[str, str] = {}
+        self.clean_keys: set[str] = set()
+
+    def suspicion(self, contract: EventContract) -> Callable[[bytes], bool]:
+        """Return what says quickly whether a payload of a contract may hold a secret."""
+        model, suspects = contract.model, self._redactor.may_hold_secret
+        if sensitive_paths(model):
+            return _always
+        if model is not None and issubclass(model, ObservabilityEvent):
+            return _own_part(suspects)
+        return suspects
 
     def payload(
         self, contract: EventContract, marks: Sequence[str], prepared: Prepared
@@ -126,17 +139,40 @@ class EventRedaction:
         Raises:
             RedactionError: It holds one, and there is no key to hash it with.
         """
-        known = self._keys.get(key)
-        if known is None:
-            if len(self._keys) >= _KEYS_KNOWN:
-                self._keys.clear()
-            known = self._keys[key] = self._redactor.record_key(key)
-        return known, redacted if known == key else [*redacted, "key"]
+        clean = self._redactor.record_key(key)
+        if clean != key:
+            return clean, [*redacted, "key"]
+        if len(self.clean_keys) >= _KEYS_KNOWN:
+            self.clean_keys.clear()
+        self.clean_keys.add(key)
+        return key, redacted
 
     @staticmethod
     def marks(contract: EventContract) -> tuple[str, ...]:
         """Return the paths that the contract's model marks as sensitive."""
         return sensitive_paths(contract.model)
+
+
+def _own_part(suspects: Callable[[bytes], bool]) -> Callable[[bytes], bool]:
+    """
+    Look at an observability event's own fields alone, where they are easily found.
+
+    The common fields hold ids, times, numbers and fixed words, and more than half of the bytes;
+    only `metadata` has texts, and usually stands at the end with nothing but a version. Where
+    `payload` is the first object in the event, all before it are such fields.
+    """
+
+    def look(data: bytes) -> bool:
+        own = data.find(_BRACE, 1) - _OWN_LENGTH
+        if data.endswith(_BARE_METADATA) and data.startswith(_OWN, own):
+            return suspects(data[own:_BARE_END])
+        return suspects(data)
+
+    return look
+
+
+def _always(_payload_json: bytes) -> bool:
+    return True
 
 
 def noted(metadata: Metadata | None, fields: Sequence[str]) -> Metadata:
