@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
+from importlib import resources
 from typing import Any, Final
 
 import msgspec
@@ -141,15 +142,19 @@ class EventForm:
         raw = self._contract.prepare(event).payload_json
         return _MARKER + self.avro.fingerprint + self.avro.encode(msgspec.json.decode(raw))
 
-    def read_avro(self, data: bytes) -> Any:
+    def read_avro(self, data: bytes, superseded: AvroSchema | None = None) -> Any:
         """
         Return the event of Avro's single-object encoding.
+
+        Args:
+            data: The bytes.
+            superseded: The schema that it was written with, where that is not the newest.
 
         Raises:
             UndecodableError: It is none.
         """
         body = data[len(_MARKER) + _FINGERPRINT_BYTES :]
-        return self._contract.decode(self.avro.decode_json(body))
+        return self._contract.decode((superseded or self.avro).decode_json(body))
 
 
 class _Wrapped(msgspec.Struct, forbid_unknown_fields=True):
@@ -258,17 +263,31 @@ def _registered(wanted: bytes) -> EventForm | None:
     return None
 
 
-def form_of_avro(data: bytes) -> EventForm:
+@lru_cache(maxsize=1)
+def _superseded() -> dict[bytes, tuple[EventForm, AvroSchema]]:
+    """Return the schemas of released versions that a newer one took the place of."""
+    found: dict[bytes, tuple[EventForm, AvroSchema]] = {}
+    for file in resources.files("spile.topics.encodings").joinpath("superseded").iterdir():
+        event_type = file.name.partition("-")[0]
+        schema = AvroSchema.parse(file.read_text(encoding="utf-8"))
+        found[schema.fingerprint] = (_BY_MODEL[MODELS[event_type]], schema)
+    return found
+
+
+def read_avro(data: bytes) -> Any:
     """
-    Return the form of Avro's single-object encoding, by its fingerprint.
+    Return the event of Avro's single-object encoding; its fingerprint says which it is.
 
     Raises:
-        UndecodableError: It is too short, has another marker or an unknown fingerprint.
+        UndecodableError: It is too short, has another marker or an unknown fingerprint, or is no
+            event.
     """
     fingerprint = data[len(_MARKER) : len(_MARKER) + _FINGERPRINT_BYTES]
     if not data.startswith(_MARKER) or len(fingerprint) != _FINGERPRINT_BYTES:
         raise UndecodableError("Avro: expected the marker C3 01 and a fingerprint of 8 bytes")
     form = _by_fingerprint().get(fingerprint) or _registered(fingerprint)
-    if form is None:
-        raise UndecodableError(f"Avro: no schema has the fingerprint {fingerprint.hex()}")
-    return form
+    if form is not None:
+        return form.read_avro(data)
+    if (old := _superseded().get(fingerprint)) is not None:
+        return old[0].read_avro(data, old[1])
+    raise UndecodableError(f"Avro: no schema has the fingerprint {fingerprint.hex()}")

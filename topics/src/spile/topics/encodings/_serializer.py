@@ -249,10 +249,6 @@ def _read_message_pack(data: bytes) -> Any:
     return forms.form_of_message_pack(tree).read_message_pack(data, tree)
 
 
-def _read_avro(data: bytes) -> Any:
-    return forms.form_of_avro(data).read_avro(data)
-
-
 _WRITERS: Final[dict[SerializationFormat, Callable[[forms.EventForm, Any], bytes]]] = {
     SerializationFormat.JSON: forms.EventForm.write_json,
     SerializationFormat.MSGPACK: forms.EventForm.write_message_pack,
@@ -263,7 +259,7 @@ _READERS: Final[dict[SerializationFormat, Callable[[bytes], Any]]] = {
     SerializationFormat.JSON: _read_json,
     SerializationFormat.MSGPACK: _read_message_pack,
     SerializationFormat.MSGPACK_ZSTD: _read_message_pack,
-    SerializationFormat.AVRO: _read_avro,
+    SerializationFormat.AVRO: forms.read_avro,
 }
 _stream: Final = EventSerializer(SerializationFormat.MSGPACK)
 _storage: Final = EventSerializer(
@@ -339,7 +335,7 @@ def deserialize(data: bytes, metadata: Mapping[str, Any] | None = None) -> Any:
     if data.startswith(_ZSTD):
         data = decompress(data, MAX_PAYLOAD_BYTES)
     if data.startswith(_AVRO):
-        return _read_avro(data)
+        return forms.read_avro(data)
     if data.startswith(_BRACE):
         return _read_json(data)
     return _read_message_pack(data)
