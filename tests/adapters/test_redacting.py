@@ -7,7 +7,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from spile.adapters.delivery import OutgoingEvent
-from spile.adapters.publishing import EventEncoder, RedactionSettings
+from spile.adapters.memory import MemoryCluster
+from spile.adapters.publishing import EventEncoder, EventPublisher, RedactionSettings
 from spile.spi import RedactionError
 from spile.topics import TopicSpec, default_catalogue
 from spile.topics.redaction import RedactionRules, Redactor
@@ -263,3 +264,25 @@ def test_settings_make_the_redactor(monkeypatch):
     monkeypatch.setenv("SPILE_REDACTION_KEY", "short")
     with pytest.raises(ValueError, match="16"):
         RedactionSettings()
+
+
+@pytest.mark.parametrize("place", [0, 49, 50, 119])
+async def test_one_secret_among_many_events_is_found(place, tool_call):
+    """Events are looked at together; only what holds a secret is changed, and order stays."""
+    catalogue = default_catalogue(services=("shop",))
+    cluster = MemoryCluster.of_catalogue(catalogue, "dev")
+    publisher = EventPublisher(cluster.sender(), catalogue, environment="dev", service="shop")
+    payloads = [tool_call(number=number) for number in range(120)]
+    payloads[place]["parameters"]["note"] = SECRET
+    async with publisher:
+        events = [OutgoingEvent(event_type="PRE_TOOL_USE", payload=made) for made in payloads]
+        assert await publisher.publish_many(events) == [True] * 120
+
+    records = cluster.records("dev.shop.tool.recorded.v1")
+    found = [json.loads(record.value) for record in sorted(records, key=lambda r: r.offset)]
+    numbers = [one["payload"]["payload"]["parameters"]["number"] for one in found]
+    assert numbers == [*range(120)]
+    assert [one["metadata"] for one in found if "metadata" in one] == [
+        {"redacted_fields": ["payload.payload.parameters.note"]}
+    ]
+    assert SECRET not in str(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -56,7 +56,7 @@ class _Lane:
     event_type: tuple[str, bytes]
     schema_version: tuple[str, bytes]
     marks: tuple[str, ...]
-    suspects: Callable[[bytes], bool]
+    room: Callable[[bytes], bytes]
 
 
 class Encoded(msgspec.Struct, frozen=True, gc=False):
@@ -116,7 +116,13 @@ class EventEncoder:
         """
         return self._lane_of(event).route
 
-    def encode(self, event: OutgoingEvent, now: str | None = None) -> Encoded:  # noqa: C901, PLR0912 - a call per step would cost more than the step
+    def suspects(self, unseen: Sequence[bytes]) -> bool:
+        """Say whether a secret may stand in what `encode` left for a look."""
+        return self._redaction is not None and self._redaction.suspects(unseen)
+
+    def encode(  # noqa: C901, PLR0912 - a call per step would cost more than the step
+        self, event: OutgoingEvent, now: str | None = None, unseen: list[bytes] | None = None
+    ) -> Encoded:
         """
         Check one event and encode it.
 
@@ -125,6 +131,9 @@ class EventEncoder:
         Args:
             event: What to publish.
             now: The present moment as text, when the caller has it already.
+            unseen: Gets what is to be looked at, for one look at many events; if `suspects` says
+                so, they are to be encoded again, without this. By default the event is looked at
+                at once.
 
         Raises:
             UnknownTopicError: No such type or topic in the catalogue.
@@ -135,8 +144,12 @@ class EventEncoder:
         lane = self._lane_of(event)
         prepared = lane.route.contract.prepare(event.payload)
         redaction, redacted = self._redaction, _NOTHING
-        if redaction is not None and lane.suspects(prepared.payload_json):
-            prepared, redacted = redaction.payload(lane.route.contract, lane.marks, prepared)
+        if redaction is not None:
+            room = lane.room(prepared.payload_json)
+            if unseen is not None and not lane.marks:
+                unseen.append(room)
+            elif lane.marks or redaction.may_hold_secret(room):
+                prepared, redacted = redaction.payload(lane.route.contract, lane.marks, prepared)
         event_id = prepared.event_id or uuid7_text()
         if event.event_id is not None:
             event_id = _given_id(event, prepared)
@@ -221,16 +234,10 @@ class EventEncoder:
             event_type=("event_type", route.event_type.encode()),
             schema_version=("schema_version", route.contract.schema_version.encode()),
             marks=() if self._redaction is None else self._redaction.marks(route.contract),
-            suspects=_nothing
-            if self._redaction is None
-            else self._redaction.suspicion(route.contract),
+            room=EventRedaction.room(route.contract),
         )
         self._lanes[event.event_type, event.topic, stated] = lane
         return lane
-
-
-def _nothing(_payload_json: bytes) -> bool:
-    return False
 
 
 def _can_state(payload: object) -> bool:
