@@ -361,3 +361,23 @@ def test_wrong_settings_are_refused():
         Redactor(key=b"short")
     with pytest.raises(ConfigurationError, match="segment"):
         Redactor(RedactionRules(paths=("a..b",)))
+
+
+HOSTILE = ("password=", "eyJ", "sk-", "bearer ", "cookie: ", "a@b.", "AKIA", "4111 ", "a://", "--")
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_time_is_linear_in_the_text(piece):
+    """A text of 300 KB made to keep the expressions busy takes well below the time limit."""
+    text = piece * (300_000 // len(piece)) + " "
+
+    Redactor(RedactionRules(limit_s=2.0)).redact({"text": text, "next": "x"})
+
+
+def test_many_names_with_secrets_stay_apart():
+    """Thousands of names that all become the same get numbers, in no time."""
+    value = {f"AKIA{number:016d}": number for number in range(5000)}
+
+    made = Redactor().redact(value).value
+
+    assert list(made.values()) == [*range(5000)]

@@ -24,7 +24,8 @@ _DOMAIN: Final = re.compile(r"@((?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24})(?![
 _LOCAL: Final = re.compile(r"[\w.%+-]{1,64}\Z")
 _NO_PERSON: Final = frozenset({"git", "hg", "svn", "@"})
 _BEARER: Final = re.compile(
-    r"\bbearer[ \t]{1,4}((?=[^\s\"']{0,256}?[\d._~+/=-]|[^\s\"']{20})[A-Za-z0-9\-._~+/=]{8,8192})",
+    r"\bbearer[ \t]{1,4}((?=[^\s\"'\d._~+/=-]{0,256}+[\d._~+/=-]|[^\s\"']{20})"
+    r"[A-Za-z0-9\-._~+/=]{8,8192})",
     re.IGNORECASE | re.ASCII,
 )
 _SCHEME: Final = re.compile(r"\b(?:bearer|basic)[ \t]{0,4}\Z", re.IGNORECASE | re.ASCII)
@@ -33,7 +34,7 @@ _BASIC: Final = re.compile(
 )
 _HEADER: Final = re.compile(
     r"\b(?:(?:proxy-)?authori[sz]ation|(?:set-)?cookie)[\"']?[ \t]{0,4}:[ \t]{0,4}"
-    r"(?=[^\r\n\"']{0,8192}?[=0-9])([^\s\"'][^\r\n\"']{3,8192})",
+    r"(?=[^\r\n\"'=0-9]{0,512}+[=0-9])([^\s\"'][^\r\n\"']{3,8192})",
     re.IGNORECASE | re.ASCII,
 )
 BASE64_RUN: Final = re.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}")
@@ -108,10 +109,13 @@ class TextDetectors:
         # To be matched where a name begins.
         self._assigned = re.compile(
             rf"({core}){suffix}[\"'\]]{{0,2}}\\?[\"']?([ \t]{{0,4}}(?:=>|:=|==?|:)[ \t]{{0,4}})"
-            r"(?:\\?\"((?:[^\"\\\r\n]|\\[^\"\r\n])+)|\\?'([^'\\\r\n]+)|([^\s\"',;&)}\]<>]+))",
+            r"(?:\\?\"((?:[^\"\\\r\n]|\\[^\"\r\n]){1,4096}+)|\\?'([^'\\\r\n]{1,4096}+)"
+            r"|([^\s\"',;&)}\]<>]{1,1024}+))",
             flags,
         )
-        self._option = re.compile(rf"(?:{core})[ \t]+([\"']?)(?!-)([^\s\"'|;&<>]+)", flags)
+        self._option = re.compile(
+            rf"(?:{core})[ \t]{{1,8}}([\"']?)(?!-)([^\s\"'|;&<>]{{1,1024}}+)", flags
+        )
         self._announces = re.compile(
             rf"(?:{core}){suffix}[\"']?[ \t]{{0,4}}[=:][ \t]{{0,4}}\Z", flags
         )
@@ -170,10 +174,14 @@ class TextDetectors:
         yield from self._assignments(text)
 
     def _assignments(self, text: str) -> Iterator[Span]:
-        for place in self._names.places(text):
+        done = 0
+        for place in sorted(self._names.places(text)):
+            if place < done:
+                continue
             if (found := self._assigned.match(text, place)) is not None:
                 group = found.lastindex or 0
                 if group != _BARE or not self._is_code(found):
+                    done = found.end()
                     yield found.span(group)
             elif (found := self._option.match(text, place)) is not None:
                 value = found.group(2)

@@ -12,6 +12,7 @@ from spile.topics.redaction._tokens import PEM_BEGIN, PEM_END, TOKEN, TOKEN_BEGI
 from spile.topics.redaction._walk import Leaf, Walk
 
 _MAX_PARTS: Final = 8
+_TAIL: Final = 4096
 _TOKEN_HEAD: Final = re.compile(r"[A-Za-z0-9_.+/=-]+")
 _BASE64_PART: Final = re.compile(r"[A-Za-z0-9+/_-]{2,}={0,2}")
 _DIGITS: Final = re.compile(r"[0-9]{2,10}")
@@ -91,7 +92,7 @@ def _split_token(walk: Walk, index: int) -> bool:
     leaves, first = walk.leaves, walk.leaves[index]
     if not walk.detectors.may_begin_token(first.text):
         return False
-    begun = TOKEN_BEGINS.search(first.text)
+    begun = TOKEN_BEGINS.search(first.text, max(0, len(first.text) - _TAIL))
     if begun is None:
         return False
     joined, last, rest = begun.group(), -1, ""

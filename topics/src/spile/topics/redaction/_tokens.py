@@ -21,7 +21,7 @@ TOKENS: Final[tuple[tuple[str, str], ...]] = (
     (r"xox[abeoprs]-", r"[A-Za-z0-9-]{10,255}"),
     (r"xapp-", r"[A-Za-z0-9-]{12,255}"),
     (r"hooks\.slack\.com/services/", r"[A-Za-z0-9/]{20,100}"),
-    (rf"{_START}sk-", r"(?=[A-Za-z_-]*[A-Z0-9])[A-Za-z0-9_-]{20,512}"),
+    (rf"{_START}sk-", r"(?=[a-z_-]{0,512}+[A-Z0-9])[A-Za-z0-9_-]{20,512}"),
     (r"[prs]k_(?:live|test)_", r"[A-Za-z0-9]{10,255}"),
     (r"whsec_", r"[A-Za-z0-9+/=]{16,255}"),
     (r"AIza", r"[A-Za-z0-9_-]{30,40}"),
@@ -32,7 +32,7 @@ TOKENS: Final[tuple[tuple[str, str], ...]] = (
     (r"SG\.", r"[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{16,64}"),
     (rf"{_START}hf_", r"[A-Za-z0-9]{25,64}"),
     (r"do[opr]_v1_", r"[a-f0-9]{32,80}"),
-    (r"eyJ", r"[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]{4,16384}(?:\.[A-Za-z0-9_-]{0,4096}){0,3}"),
+    (r"eyJ", r"[A-Za-z0-9_-]{8,1024}+\.[A-Za-z0-9_-]{4,16384}(?:\.[A-Za-z0-9_-]{0,4096}){0,3}"),
 )
 """Anchor and rest of each kind."""
 

@@ -182,7 +182,7 @@ class Walk:
         clean = self.scrub(name)
         if clean is name:
             return name
-        unique, number = clean, 2
+        unique, number = clean, len(made) + 1
         while unique in made:
             unique, number = f"{clean} {number}", number + 1
         self.note((*path, unique))
