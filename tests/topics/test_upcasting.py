@@ -174,3 +174,32 @@ def test_an_unknown_version_is_refused_by_name():
     """Neither guessed nor dropped."""
     with pytest.raises(InvalidEventError, match=r"reads 1\.0\.0 and 1\.1\.0"):
         ObservabilityEvent.parse(_post("1.2.0"))
+
+
+@pytest.mark.parametrize("stated", ["2.0.0", "1.2.0", "soon", 7])
+def test_an_unknown_version_is_not_hidden_by_an_old_header(stated):
+    """What the payload says of itself is not overwritten when the header says 1.0.0."""
+    contract = default_catalogue().contracts("dev.agent.tool.recorded.v1")["POST_TOOL_USE"]
+    with pytest.raises(UndecodableError) as caught:
+        contract.decode(msgspec.json.encode(_post(stated)), "1.0.0")
+    assert caught.value.field == "metadata.schema_version"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda payload: payload["missing"], "1.0.0 to 2.0.0 failed: KeyError"),
+        (lambda payload: payload + 1, "1.0.0 to 2.0.0 failed: TypeError"),
+        (lambda payload: next(iter(())), "1.0.0 to 2.0.0 failed: StopIteration"),
+        (lambda payload: None, "1.0.0 to 2.0.0 returned NoneType"),
+        (lambda payload: [payload], "1.0.0 to 2.0.0 returned list"),
+    ],
+)
+@pytest.mark.parametrize("read", ["decode", "view", "upcast"])
+def test_a_step_that_breaks_refuses_the_payload(change, reason, read):
+    """A mistake in a step is poison with its reason, and no secret, not a dead worker."""
+    steps = (_step("1.0.0", "2.0.0", change),)
+    contract = EventContract("ORDER", schema_version="2.0.0", upcasts=steps)
+    with pytest.raises(UndecodableError, match=reason) as caught:
+        getattr(contract, read)(msgspec.Raw(b'{"secret":"hunter2"}'), "1.0.0")
+    assert "hunter2" not in str(caught.value)

@@ -22,7 +22,8 @@ class Upcast:
         source: Version that is read, `major.minor.patch`.
         target: Version that comes out.
         change: Gets the payload as a JSON object that is its own to change, and returns the newer
-            one. Raises `InvalidEventError` for what has no meaning in the newer version.
+            one. Raises `InvalidEventError` for what has no meaning in the newer version; any other
+            error refuses the payload too.
     """
 
     source: str
@@ -103,7 +104,7 @@ class Upcasts:
             )
         value = _copied(payload)
         for step in self._chains[_minor(version)]:
-            value = step.change(value)
+            value = _changed(step, value)
         return value
 
 
@@ -119,6 +120,21 @@ def _chain(source: _Minor, by_source: Mapping[_Minor, Upcast], newest: str) -> t
         steps.append(step)
         at = _minor(step.target)
     return tuple(steps)
+
+
+def _changed(step: Upcast, value: dict[str, Any]) -> dict[str, Any]:
+    where = f"the upcast from version {step.source} to {step.target}"
+    try:
+        changed: Any = step.change(value)
+    except InvalidEventError:
+        raise
+    except Exception as exc:
+        # Somebody else's code met a payload that it was not written for: a fact about the payload,
+        # which must not end the reader. The text of the error may quote the payload.
+        raise InvalidEventError(f"{where} failed: {type(exc).__name__}") from exc
+    if not isinstance(changed, dict):
+        raise InvalidEventError(f"{where} returned {type(changed).__name__}, expected an object")
+    return changed  # pyright: ignore[reportUnknownVariableType]
 
 
 def _copied(value: Any) -> Any:

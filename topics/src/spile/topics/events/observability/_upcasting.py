@@ -22,8 +22,9 @@ def _to_1_1_0(event: dict[str, Any]) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     if isinstance(given, Mapping):
         metadata.update(cast("Mapping[str, Any]", given))
-    if metadata.get("schema_version") == SCHEMA_VERSION:
-        return event
+    stated: object = metadata.get("schema_version")
+    if stated is not None and not (isinstance(stated, str) and UPCASTS.is_old(stated)):
+        return event  # newest already, or unknown: never guessed, validation says so
     if given is None or metadata:
         event["metadata"] = {**metadata, "schema_version": SCHEMA_VERSION}
     metrics = event.get("performance_metrics")
