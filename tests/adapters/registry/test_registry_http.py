@@ -182,6 +182,13 @@ async def test_an_oversized_answer_is_refused(gate, gated, known, raw):
         await gated.get_schema(known)
 
 
+async def test_an_oversized_schema_is_poison(gate, gated, raw):
+    """It stays so large: a record that names it must not hold up those behind it for ever."""
+    gate.answers.append(raw("200 OK", b'{"schema":"' + b"x" * MAX_ANSWER_BYTES + b'"}'))
+    with pytest.raises(SchemaError, match="more than 1048576 bytes"):
+        await gated.get_schema(7)
+
+
 async def test_a_compressed_answer_is_refused(gate, gated, known, raw):
     """What was not asked for is not unpacked: it could be a bomb."""
     gate.answers.append(raw("200 OK", b"\x1f\x8b", Content_Encoding="gzip"))

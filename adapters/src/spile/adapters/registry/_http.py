@@ -30,7 +30,8 @@ class HttpSchemaRegistry(SchemaRegistry):
 
     Trouble of the infrastructure is always `RegistryUnavailableError` or `UnauthorisedError`, never
     a `SchemaError`: no answer in time, no connection, 429, 5xx, redirects (which are not
-    followed), answers above 1 MiB, and answers that are not of a registry. Timeouts, lost
+    followed), and answers that are not of a registry. A schema above 1 MiB is a `SchemaError`, as
+    it stays so large; other answers of that size are not of a registry. Timeouts, lost
     connections, 429 and 5xx are tried again first. One call takes at most
     `(1 + retries) * timeout_s` and the waits between, which Retry-After makes up to 5 s. Reading a
     cached schema is no request, a compatibility check two or more, the rest one.

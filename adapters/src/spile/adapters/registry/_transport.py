@@ -124,7 +124,8 @@ class Transport:
             UnauthorisedError: The credentials are missing, wrong or not enough.
             IncompatibleSchemaError: The level of the subject forbids the schema.
             NoSuchThingError: There is no such subject, version or schema.
-            SchemaError: The registry refuses the request for another reason.
+            SchemaError: The registry refuses the request for another reason, or gives a schema that
+                is too large to read.
             ConfigurationError: The file with the secret cannot be read.
             ClosedError: `close` was called before or between the attempts.
         """
@@ -186,6 +187,11 @@ class Transport:
         async for chunk in answer.aiter_raw():
             content += chunk
             if len(content) > MAX_ANSWER_BYTES:
+                if answer.status_code == HTTPStatus.OK and content.startswith(b"{"):
+                    # A registry's own word: tried again it would be as large, for ever.
+                    raise SchemaError(
+                        f"the registry's schema has more than {MAX_ANSWER_BYTES} bytes"
+                    )
                 raise self._odd(f"answered with more than {MAX_ANSWER_BYTES} bytes")
         return bytes(content)
 
