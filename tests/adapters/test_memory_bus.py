@@ -320,3 +320,14 @@ async def test_default_cluster_has_the_catalogue():
     async with MemoryEventBus(environment="test") as bus:
         await bus.broadcast_to_environment("ping", {})
         assert len(await bus.get_event_history()) == 1
+
+
+async def test_secrets_in_commands_are_replaced(bus, cluster):
+    """A command is written by the bus itself, so nothing of a password reaches the topic."""
+    await bus.broadcast_to_environment("login", {"user": "ann", "password": "hunter2-hunter2"})
+    await bus.send_to_group("login", {"token": "AKIAIOSFODNN7EXAMPLE"}, "workers")
+    (told,) = cluster.records("dev.spile.command.broadcast.v1")
+    (sent,) = cluster.records("dev.spile.command.group.v1")
+    assert b"hunter2" not in told.value
+    assert b'"user":"ann"' in told.value
+    assert b"AKIA" not in sent.value

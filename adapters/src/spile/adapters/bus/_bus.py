@@ -27,6 +27,7 @@ from spile.spi import (
     Unsubscribe,
 )
 from spile.topics import TopicName, encode_envelope, uuid7_text
+from spile.topics.redaction import default_redactor
 
 BROADCAST_TOPIC = "spile.command.broadcast.v1"
 GROUP_TOPIC = "spile.command.group.v1"
@@ -102,9 +103,12 @@ class EventBus(ProtocolEventBus, ProtocolBatchSubscriber, ProtocolEventBusContex
         """
         Send a command to all nodes of an environment, on its topic `spile.command.broadcast.v1`.
 
+        Secrets in the payload are replaced, by the built-in rules.
+
         Raises:
             UnknownTopicError: The environment has no command topic.
             InvalidTopicError: The environment is no segment of a topic name.
+            RedactionError: The payload cannot be inspected.
             SpileError: As `publish`.
         """
         environment = target_environment or self.environment
@@ -118,10 +122,12 @@ class EventBus(ProtocolEventBus, ProtocolBatchSubscriber, ProtocolEventBusContex
         """
         Send a command to the nodes of one group, on the topic `spile.command.group.v1`.
 
-        Commands to one group keep their order.
+        Commands to one group keep their order. Secrets in the payload are replaced, by the built-in
+        rules.
 
         Raises:
             UnknownTopicError: The environment has no command topic.
+            RedactionError: The payload cannot be inspected.
             SpileError: As `publish`.
         """
         name = TopicName.parse(GROUP_TOPIC).in_environment(self.environment)
@@ -146,7 +152,9 @@ class EventBus(ProtocolEventBus, ProtocolBatchSubscriber, ProtocolEventBusContex
 
     def _command(self, command: str, payload: Mapping[str, ContextValue], **target: str) -> bytes:
         body = {"command": command, "payload": payload, "source_group": self.group, **target}
-        return msgspec.json.encode(body)
+        data = msgspec.json.encode(body)
+        found = default_redactor().redact_json(data)
+        return data if found is None else msgspec.json.encode(found.value)
 
     def _record(
         self, name: TopicName, event_type: str, key: MessageKey, payload_json: bytes

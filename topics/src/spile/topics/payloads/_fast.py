@@ -32,6 +32,9 @@ _BOUNDS: Final[dict[type[object], str]] = {
     annotated_types.MaxLen: "max_length",
 }
 
+_SILENT: Final = frozenset({"Strict", "Sensitive"})
+"""Annotations that do not change what a value may be."""
+
 
 class _UnprovenError(TypeError):
     """Raised when a type is not known to mean the same in pydantic and in msgspec."""
@@ -131,7 +134,7 @@ def _known(annotation: Any, metadata: list[Any], *, omit_none: bool) -> Any:
     for item in metadata:
         name = _BOUNDS.get(cast("type[object]", type(item)))
         if name is None:
-            if type(item).__name__ == "Strict" or not _says_anything(item):
+            if type(item).__name__ in _SILENT or not _says_anything(item):
                 continue
             raise _UnprovenError
         bounds[name] = getattr(item, name)
