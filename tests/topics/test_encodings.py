@@ -166,6 +166,19 @@ def test_a_result_beyond_the_payload_limit_is_cut_too():
         assert serializer.deserialize(data).full_result_size == 3_000_000
 
 
+@pytest.mark.parametrize("given", SerializationFormat)
+def test_no_limit_of_a_caller_writes_what_cannot_be_read(given):
+    """Above the payload limit an event is cut or refused too, never written empty or unreadable."""
+    serializer = EventSerializer(given, max_payload_size=5 * MAX_PAYLOAD_BYTES)
+    event = _post("a" * 1_500_000)
+    data, metadata = serializer.serialize(event)
+    assert metadata["truncated"]
+    assert serializer.deserialize(data, metadata).full_result_size == 1_500_000
+    call = PreToolUseEvent(agent_id=uuid4(), tool_name="Read", parameters={"a": "b" * 1_500_000})
+    with pytest.raises(MessageTooLargeError):
+        serializer.serialize(call)
+
+
 def test_storage_keeps_what_the_bus_accepts():
     """Nothing is cut for the store that Kafka would take whole."""
     event = _post("z" * 900_000)

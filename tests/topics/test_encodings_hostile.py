@@ -166,6 +166,13 @@ def test_frames_that_are_not_ours_are_refused():
 RELEASED = {84_001: "523d98cdee308fa2e7a224cd1a2d2e394d0e37c98a75a752f25ce30b421cf632"}
 
 
+@pytest.mark.parametrize("stated", [5, [], {}, "xml"])
+def test_odd_metadata_are_refused(stated):
+    """A format that is none ends in the one error, whatever its type."""
+    with pytest.raises(UndecodableError, match="no format"):
+        deserialize(serialize_for_storage(EVENTS[0])[0], {"format": stated})
+
+
 def test_the_dictionaries_are_those_that_were_released():
     """Stored events need these very bytes for ever; a new dictionary gets a new id."""
     found = {number: _dictionary(number) for number in DICTIONARIES}

@@ -54,8 +54,9 @@ class EventSerializer:
     Args:
         format: MessagePack by default. `MSGPACK_ZSTD` is MessagePack with `enable_compression`.
         enable_compression: Whether the bytes are compressed; needs the extra `zstd`.
-        max_payload_size: Most bytes of one event before compression; 50,000 by default. A larger
-            tool result is cut, with `result_truncated` and `full_result_size` set.
+        max_payload_size: Most bytes of one event before compression; 50,000 by default, and never
+            more than the `MAX_PAYLOAD_BYTES` that can be read. A larger tool result is cut, with
+            `result_truncated` and `full_result_size` set.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class EventSerializer:
         if given is SerializationFormat.MSGPACK and enable_compression:
             given = SerializationFormat.MSGPACK_ZSTD
         self.format = given
-        self.max_payload_size = max_payload_size
+        self.max_payload_size = min(max_payload_size, MAX_PAYLOAD_BYTES)
         self._name = given.value  # looking an enum's value up costs more than packing an event
         self._write = _WRITERS[given]
         self._read = _READERS[given]
@@ -330,7 +331,7 @@ def deserialize(data: bytes, metadata: Mapping[str, Any] | None = None) -> Any:
     if metadata is not None:
         stated = metadata.get("format")
         _compare(data, {"crc32": metadata.get("crc32")}, SerializationFormat.JSON)
-        if stated is not None and stated not in set(SerializationFormat):
+        if stated is not None and stated not in list(SerializationFormat):
             raise UndecodableError(f"the metadata say {str(stated)[:40]!r}, which is no format")
     if data.startswith(_ZSTD):
         data = decompress(data, MAX_PAYLOAD_BYTES)

@@ -7,7 +7,9 @@ from typing import Final
 
 from pydantic import BaseModel
 
+from spile.spi import MessageTooLargeError
 from spile.topics._json import json_encoder
+from spile.topics._limits import MAX_PAYLOAD_BYTES
 from spile.topics.events import PostToolUseEvent
 
 _HEADER_BYTES: Final = 8
@@ -36,6 +38,9 @@ def truncated(
 
     Returns:
         None when the event has no result to cut, or is too large without it.
+
+    Raises:
+        MessageTooLargeError: As JSON it is too large for the bus even without the result.
     """
     if not isinstance(event, PostToolUseEvent) or event.result is None:
         return None
@@ -52,7 +57,13 @@ def truncated(
     room = limit - len(cut(0))
     if room < 0:
         return None
-    return cut(_fitting(text, room - _HEADER_BYTES, escapes=escapes))
+    room -= _HEADER_BYTES
+    try:
+        return cut(_fitting(text, room, escapes=escapes))
+    except MessageTooLargeError as exc:
+        # It fits in this encoding, and not as JSON, whose limit holds for every encoding.
+        over = exc.size_bytes - MAX_PAYLOAD_BYTES
+        return cut(_fitting(text, room - over, escapes=True))
 
 
 def _fitting(text: str, room: int, *, escapes: bool) -> int:
