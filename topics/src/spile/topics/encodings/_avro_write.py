@@ -1,31 +1,98 @@
-"""Writing Avro strictly: what is not in the schema is refused, never left out."""
+"""
+Writing Avro strictly: msgspec checks and completes a value, fastavro writes it.
+
+fastavro alone writes what is not of the schema: booleans and numbers for one another, ints of more
+than 32 bits, any text for null; and it drops fields that it does not know. So each schema becomes
+a msgspec type of the same meaning, and fastavro gets only what that type took.
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import struct
+import io
+import sys
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from math import isfinite
-from typing import Any, Final, TypeAlias, cast
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property, partial
+from operator import attrgetter
+from types import ModuleType
+from typing import Annotated, Any, ClassVar, Final, Literal, cast
 from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
-from spile.spi import SchemaError
+from spile.spi import ConfigurationError, SchemaError
 from spile.topics._json import find_non_finite, is_deeper, json_encoder
 from spile.topics._limits import MAX_JSON_DEPTH
 from spile.topics.encodings._avro_types import AvroField, AvroType
 
-Writer: TypeAlias = Callable[[bytearray, Any], None]
-"""Appends a value to the bytes; raises `MismatchError` when it is none of the type."""
+_LARGEST: Final = sys.float_info.max
+_LARGEST_FLOAT: Final = (2 - 2**-23) * 2.0**127
+_KEPT: Final = (bytes, bytearray, datetime)
+_PROBLEMS: Final = (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError)
+"""What msgspec and fastavro raise on a value that they do not take; msgspec's own errors too."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_DOUBLE: Final = struct.Struct("<d")
-_FLOAT: Final = struct.Struct("<f")
-_SMALL: Final = 64
-_MISSING: Final = object()
+
+class _JsonText:
+    """What a caller's JSON is on the way through msgspec: its text."""
+
+    __slots__ = ("given",)
+
+    def __init__(self, value: object) -> None:
+        try:
+            data = json_encoder.encode(value)
+        except _PROBLEMS:
+            raise ValueError("expected JSON") from None
+        if b"null" in data and find_non_finite(value) is not None:
+            raise ValueError("expected JSON of finite numbers")
+        if is_deeper(data, MAX_JSON_DEPTH):
+            raise ValueError(f"expected JSON of at most {MAX_JSON_DEPTH} levels")
+        self.given = data.decode()
+
+
+class _Branch:
+    """
+    A value in a union, on the way through msgspec: the branch that takes it, and the value.
+
+    Each union has a subclass, which knows the branches.
+    """
+
+    __slots__ = ("given",)
+    branches: ClassVar[tuple[tuple[str, Any], ...]]
+
+    def __init__(self, value: object) -> None:
+        for name, type_ in self.branches:
+            try:
+                self.given = (name, {"value": convert(value, type_)})
+            except _PROBLEMS:
+                continue
+            return
+        raise ValueError("no branch of the union takes it")
+
+
+def _make(type_: Callable[[object], Any], value: object) -> Any:
+    """Make what msgspec does not know by itself."""
+    return type_(value)
+
+
+convert: Final = partial(msgspec.convert, dec_hook=_make)
+"""Returns a Python value as the given type; raises one of `_PROBLEMS` when it is none."""
+
+_TYPES: Final[dict[tuple[str, str | None], Any]] = {
+    ("null", None): None,
+    ("boolean", None): bool,
+    ("int", None): Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)],
+    ("long", None): Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)],
+    ("float", None): Annotated[float, Meta(ge=-_LARGEST_FLOAT, le=_LARGEST_FLOAT)],
+    ("double", None): Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)],
+    ("bytes", None): bytes,
+    ("string", None): str,
+    ("string", "uuid"): UUID,
+    ("string", "json"): _JsonText,
+    ("long", "timestamp-micros"): Annotated[datetime, Meta(tz=True)],
+    ("long", "timestamp-millis"): Annotated[datetime, Meta(tz=True)],
+}
 
 
 class MismatchError(Exception):
@@ -36,335 +103,249 @@ class MismatchError(Exception):
         path: Where, from the inside out.
     """
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, *path: str) -> None:
         super().__init__(why)
-        self.path: list[str] = []
+        self.path = list(path)
 
 
-def write_long(out: bytearray, number: int) -> None:
-    """Append a number as zigzag varint."""
-    if -_SMALL <= number < _SMALL:
-        out.append((number << 1) ^ (number >> 63))
-        return
-    number = (number << 1) ^ (number >> 63)
-    while number > 127:  # noqa: PLR2004 - seven bits a byte
-        out.append((number & 127) | 128)
-        number >>= 7
-    out.append(number)
-
-
-def _write_null(out: bytearray, value: Any) -> None:
-    _ = out
-    if value is not None:
-        raise MismatchError("expected null")
-
-
-def _write_boolean(out: bytearray, value: Any) -> None:
-    if type(value) is not bool:
-        raise MismatchError("expected true or false")
-    out.append(value)
-
-
-def _integer(bits: int) -> Writer:
-    limit = 1 << (bits - 1)
-
-    def write(out: bytearray, value: Any) -> None:
-        if type(value) is not int:
-            raise MismatchError("expected a whole number")
-        if not -limit <= value < limit:
-            raise MismatchError(f"expected a whole number of at most {bits} bits")
-        write_long(out, value)
-
-    return write
-
-
-def _real(form: struct.Struct) -> Writer:
-    def write(out: bytearray, value: Any) -> None:
-        if type(value) is not float and type(value) is not int:
-            raise MismatchError("expected a number")
-        try:
-            packed = form.pack(value)
-        except (OverflowError, struct.error):
-            raise MismatchError("expected a number that fits the type") from None
-        if not isfinite(value):
-            raise MismatchError("NaN and Infinity are no numbers on the bus")
-        out += packed
-
-    return write
-
-
-def _append(out: bytearray, data: bytes) -> None:
-    write_long(out, len(data))
-    out += data
-
-
-def _write_string(out: bytearray, value: Any) -> None:
-    if not isinstance(value, str):
-        raise MismatchError("expected text")
-    try:
-        data = value.encode()
-    except UnicodeEncodeError:
-        raise MismatchError("expected text without lone surrogates") from None
-    write_long(out, len(data))
-    out += data
-
-
-def _as_bytes(value: Any) -> bytes:
-    if isinstance(value, str):
-        try:
-            return base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError):
-            raise MismatchError("expected bytes or their base64 text") from None
-    if not isinstance(value, (bytes, bytearray)):
-        raise MismatchError("expected bytes or their base64 text")
-    return bytes(value)
-
-
-def _write_bytes(out: bytearray, value: Any) -> None:
-    _append(out, _as_bytes(value))
-
-
-def _write_uuid(out: bytearray, value: Any) -> None:
-    if not isinstance(value, UUID):
-        try:
-            value = msgspec.convert(value, UUID)
-        except msgspec.ValidationError:
-            raise MismatchError("expected a UUID") from None
-    out.append(72)
-    out += str(value).encode()
-
-
-def _write_json(out: bytearray, value: Any) -> None:
-    if isinstance(value, msgspec.Raw):
-        data = bytes(value)
-    else:
-        try:
-            data = json_encoder.encode(value)
-            odd = find_non_finite(value) if b"null" in data else None
-        except (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError) as exc:
-            raise MismatchError(f"expected JSON: {exc}") from None
-        if odd is not None:
-            raise MismatchError("NaN and Infinity are no numbers on the bus")
-    if is_deeper(data, MAX_JSON_DEPTH):
-        raise MismatchError(f"JSON is nested deeper than {MAX_JSON_DEPTH} levels")
-    _append(out, data)
-
-
-def _timestamp(unit: timedelta) -> Writer:
-    def write(out: bytearray, value: Any) -> None:
-        if not isinstance(value, datetime):
-            try:
-                value = msgspec.convert(value, datetime)
-            except msgspec.ValidationError:
-                raise MismatchError("expected a time") from None
-        if value.tzinfo is None:
-            raise MismatchError("expected a time with its offset from UTC")
-        write_long(out, (value - _EPOCH) // unit)
-
-    return write
-
-
-_PRIMITIVES: Final[dict[tuple[str, str | None], Writer]] = {
-    ("null", None): _write_null,
-    ("boolean", None): _write_boolean,
-    ("int", None): _integer(32),
-    ("long", None): _integer(64),
-    ("float", None): _real(_FLOAT),
-    ("double", None): _real(_DOUBLE),
-    ("bytes", None): _write_bytes,
-    ("string", None): _write_string,
-    ("string", "uuid"): _write_uuid,
-    ("string", "json"): _write_json,
-    ("long", "timestamp-micros"): _timestamp(timedelta(microseconds=1)),
-    ("long", "timestamp-millis"): _timestamp(timedelta(milliseconds=1)),
-}
-
-
-def writer_of(node: AvroType, made: dict[AvroType, Writer]) -> Writer:
+@dataclass(slots=True)
+class _Translation:
     """
-    Return the writer of a type.
+    Translates a schema for msgspec and for fastavro.
 
-    Args:
-        node: The type.
-        made: Writers that exist already, completed here.
+    Named types are numbered for fastavro: bytes hold no names, and numbers need no namespaces.
+    """
+
+    types: dict[AvroType, Any] = field(default_factory=dict[AvroType, Any])
+    names: dict[AvroType, str] = field(default_factory=dict[AvroType, str])
+    chosen: dict[AvroType, type[_Branch]] = field(default_factory=dict[AvroType, type[_Branch]])
+
+    def type_of(self, node: AvroType) -> Any:
+        found = self.types.get(node, self)
+        if found is self:
+            found = self.types[node] = self._type(node)
+        return found
+
+    def _type(self, node: AvroType) -> Any:  # noqa: PLR0911 - one return a kind
+        match node.kind:
+            case "record":
+                return self._struct(node)
+            case "union":
+                return self._union(node)
+            case "enum":
+                return Literal[node.symbols]
+            case "fixed":
+                return Annotated[bytes, Meta(min_length=node.size, max_length=node.size)]
+            case "array":
+                return list[self.type_of(cast("AvroType", node.items))]
+            case "map":
+                return dict[str, self.type_of(cast("AvroType", node.items))]
+            case _:
+                return _TYPES[node.kind, node.logical]
+
+    def _struct(self, node: AvroType) -> type[msgspec.Struct]:
+        fields: list[Any] = []
+        for index, part in enumerate(node.fields):
+            type_ = self.type_of(part.type)
+            if part.has_default:
+                given = _default(part, type_, node.name)
+                fields.append(
+                    (f"f{index}", type_, msgspec.field(default_factory=lambda v=given: v))
+                )
+            else:
+                fields.append((f"f{index}", type_))
+        return msgspec.defstruct(
+            "Record",
+            fields,
+            rename={f"f{index}": part.name for index, part in enumerate(node.fields)},
+            forbid_unknown_fields=True,
+            kw_only=True,
+            gc=False,
+        )
+
+    def _union(self, node: AvroType) -> Any:
+        types = [self.type_of(branch) for branch in node.branches]
+        if len(types) == 2 and types[0] is None:  # noqa: PLR2004 - null and one type
+            return types[1] | None
+        named = tuple((f"U{len(self.chosen)}_{n}", type_) for n, type_ in enumerate(types))
+        made = type("Branch", (_Branch,), {"__slots__": (), "branches": named})
+        self.chosen[node] = made
+        return made
+
+    def schema_of(self, node: AvroType) -> Any:  # noqa: PLR0911 - one return a kind
+        """Return the schema for fastavro; of logical types it keeps times alone."""
+        if node.kind == "union":
+            return self._union_schema(node)
+        if node.items is not None:
+            key = "items" if node.kind == "array" else "values"
+            return {"type": node.kind, key: self.schema_of(node.items)}
+        if not node.name:
+            is_time = node.logical is not None and node.kind == "long"
+            return {"type": node.kind, "logicalType": node.logical} if is_time else node.kind
+        if node in self.names:
+            return self.names[node]
+        name = self.names[node] = f"T{len(self.names)}"
+        if node.kind == "enum":
+            return {"type": "enum", "name": name, "symbols": list(node.symbols)}
+        if node.kind == "fixed":
+            return {"type": "fixed", "name": name, "size": node.size}
+        return _record_of(name, {part.name: self.schema_of(part.type) for part in node.fields})
+
+    def _union_schema(self, node: AvroType) -> list[Any]:
+        branches = [self.schema_of(branch) for branch in node.branches]
+        chosen = self.chosen.get(node)
+        if chosen is None:
+            return branches
+        # fastavro looks a branch up by name in records alone; a record adds no bytes.
+        return [
+            _record_of(name, {"value": branch})
+            for (name, _), branch in zip(chosen.branches, branches, strict=True)
+        ]
+
+
+def _record_of(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    parts = [{"name": part, "type": type_} for part, type_ in fields.items()]
+    return {"type": "record", "name": name, "fields": parts}
+
+
+def _default(part: AvroField, type_: Any, record: str) -> Any:
+    value = part.default
+    if isinstance(value, str) and part.type.kind in {"bytes", "fixed"}:
+        value = value.encode("latin-1", "replace")
+    try:
+        return convert(value, type_)
+    except _PROBLEMS:
+        raise SchemaError(f"the default of {record}.{part.name} is not of its type") from None
+
+
+class Writer:
+    """
+    Writes the values of one schema.
 
     Raises:
         SchemaError: A default is not of its field's type.
     """
-    found = made.get(node)
-    if found is None:
-        found = made[node] = _make(node, made)
-    return found
+
+    def __init__(self, root: AvroType) -> None:
+        self._root = root
+        self._translation = _Translation()
+        self._type = self._translation.type_of(root)
+        self._decoder = msgspec.json.Decoder(self._type, dec_hook=_make)
+
+    def write(self, value: Any) -> bytes:
+        """
+        Return a value as Avro.
+
+        Raises:
+            MismatchError: It is not of the schema.
+            ConfigurationError: fastavro is not installed.
+        """
+        fastavro = load_fastavro()
+        try:
+            return self._bytes_of(convert(value, self._type), fastavro)
+        except _PROBLEMS:
+            self._blame(self._root, value)
+            raise MismatchError("is not of the schema") from None
+
+    def write_json(self, data: bytes) -> bytes:
+        """
+        Return JSON as Avro.
+
+        Raises:
+            MismatchError: It is not of the schema.
+            ConfigurationError: fastavro is not installed.
+            msgspec.DecodeError: It is no JSON.
+            UnicodeDecodeError: It is no UTF-8.
+            RecursionError: It is nested too deep.
+        """
+        fastavro = load_fastavro()
+        try:
+            return self._bytes_of(self._decoder.decode(data), fastavro)
+        except _PROBLEMS:
+            return self.write(msgspec.json.decode(data))
+
+    def _bytes_of(self, checked: object, fastavro: ModuleType) -> bytes:
+        plain = msgspec.to_builtins(checked, builtin_types=_KEPT, enc_hook=attrgetter("given"))
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, self._schema, {"value": plain})
+        return out.getvalue()
+
+    @cached_property
+    def _schema(self) -> Any:
+        # In a record, which adds no bytes: fastavro keeps what it parsed in an object only.
+        root = self._translation.schema_of(self._root)
+        return load_fastavro().parse_schema(_record_of("Datum", {"value": root}))
+
+    def _blame(self, node: AvroType, value: Any) -> None:
+        """
+        Find what is wrong with a value that was refused.
+
+        Raises:
+            MismatchError: Found.
+        """
+        match node.kind:
+            case "record" if isinstance(value, Mapping):
+                self._blame_record(node, cast("Mapping[str, Any]", value))
+            case "array" if isinstance(value, (list, tuple)):
+                for index, item in enumerate(cast("list[Any]", value)):
+                    self._blame_at(str(index), cast("AvroType", node.items), item)
+            case "map" if isinstance(value, Mapping):
+                for key, item in cast("Mapping[object, Any]", value).items():
+                    if (why := _why(key, str)) is not None:
+                        raise MismatchError(f"a key: {why}")
+                    self._blame_at(str(key), cast("AvroType", node.items), item)
+            case "union":
+                type_of, parts = self._translation.type_of, node.branches
+                fitting = (part for part in parts if _why(value, type_of(part)) is None)
+                self._blame(next(fitting, parts[-1]), value)
+            case "enum" if value not in node.symbols:
+                raise MismatchError(f"expected one of {', '.join(node.symbols)[:200]}")
+            case _:
+                if (why := _why(value, self._translation.type_of(node))) is not None:
+                    raise MismatchError(why)
+
+    def _blame_record(self, node: AvroType, value: Mapping[str, Any]) -> None:
+        for part in node.fields:
+            if part.name in value:
+                self._blame_at(part.name, part.type, value[part.name])
+            elif not part.has_default:
+                raise MismatchError("is missing", part.name)
+        known = {part.name for part in node.fields}
+        for name in value:
+            if name not in known:
+                raise MismatchError("is not in the schema", str(name)[:80])
+
+    def _blame_at(self, name: str, node: AvroType, value: Any) -> None:
+        try:
+            self._blame(node, value)
+        except MismatchError as exc:
+            exc.path.append(name)
+            raise
 
 
-def _make(node: AvroType, made: dict[AvroType, Writer]) -> Writer:  # noqa: PLR0911 - one return a kind
-    match node.kind:
-        case "record":
-            return _record([(part, writer_of(part.type, made)) for part in node.fields], node.name)
-        case "union":
-            return _union(node.branches, [writer_of(part, made) for part in node.branches])
-        case "enum":
-            return _enum(node.symbols)
-        case "fixed":
-            return _fixed(node.size)
-        case "array":
-            items = cast("AvroType", node.items)
-            write_item = _array(writer_of(items, made))
-            return _doubles(write_item) if items.kind == "double" else write_item
-        case "map":
-            return _map(writer_of(cast("AvroType", node.items), made))
-        case _:
-            return _PRIMITIVES[node.kind, node.logical]
-
-
-def _default_of(part: AvroField, write: Writer, record: str) -> bytes | None:
-    if not part.has_default:
-        return None
-    out, value = bytearray(), part.default
-    if isinstance(value, str) and part.type.kind in {"bytes", "fixed"}:
-        value = value.encode("latin-1", "replace")
+def _why(value: Any, type_: Any) -> str | None:
+    """Return why a value is not of a type, without the value; None when it is."""
     try:
-        write(out, value)
-    except MismatchError as exc:
-        raise SchemaError(f"default of {record}.{part.name}: {exc}") from None
-    return bytes(out)
+        convert(value, type_)
+        if isinstance(value, str):
+            value.encode()
+    except UnicodeEncodeError:
+        return "expected text without lone surrogates"
+    except _PROBLEMS as exc:
+        why = str(exc).replace("`", "")
+        return why[:1].lower() + why[1:]
+    return None
 
 
-def _record(fields: list[tuple[AvroField, Writer]], record: str) -> Writer:
-    plan = [(part.name, write, _default_of(part, write, record)) for part, write in fields]
-    names = {part.name for part, _ in fields}
+def load_fastavro() -> ModuleType:
+    """
+    Return fastavro.
 
-    def write(out: bytearray, value: Any) -> None:
-        if not isinstance(value, Mapping):
-            raise MismatchError("expected an object")
-        given = cast("Mapping[str, Any]", value)
-        known = 0
-        for name, write_field, default in plan:
-            item = given.get(name, _MISSING)
-            if item is _MISSING:
-                if default is None:
-                    raise _at(name, MismatchError("is missing"))
-                out += default
-                continue
-            known += 1
-            try:
-                write_field(out, item)
-            except MismatchError as exc:
-                raise _at(name, exc) from None
-        if known != len(given):
-            extra = next(str(name) for name in given if name not in names)
-            raise _at(extra[:80], MismatchError("is not in the schema"))
-
-    return write
-
-
-def _at(name: str, exc: MismatchError) -> MismatchError:
-    exc.path.append(name)
-    return exc
-
-
-def _union(branches: tuple[AvroType, ...], writers: list[Writer]) -> Writer:
-    plan = [
-        (bytes([index << 1]) if index < _SMALL else None, index, write)
-        for index, write in enumerate(writers)
-    ]
-
-    def write(out: bytearray, value: Any) -> None:
-        start = len(out)
-        problem = MismatchError("no branch of the union takes it")
-        for prefix, index, write_branch in plan:
-            if prefix is None:
-                write_long(out, index)
-            else:
-                out += prefix
-            try:
-                write_branch(out, value)
-            except MismatchError as exc:
-                del out[start:]
-                problem = exc
-            else:
-                return
-        raise problem
-
-    if len(branches) != 2 or branches[0].kind != "null":  # noqa: PLR2004 - null and one type
-        return write
-    given = writers[1]
-
-    def write_optional(out: bytearray, value: Any) -> None:
-        if value is None:
-            out.append(0)
-            return
-        out.append(2)
-        given(out, value)
-
-    return write_optional
-
-
-def _enum(symbols: tuple[str, ...]) -> Writer:
-    places = {symbol: index for index, symbol in enumerate(symbols)}
-
-    def write(out: bytearray, value: Any) -> None:
-        place = places.get(value) if isinstance(value, str) else None
-        if place is None:
-            raise MismatchError(f"expected one of {', '.join(symbols)[:200]}")
-        write_long(out, place)
-
-    return write
-
-
-def _fixed(size: int) -> Writer:
-    def write(out: bytearray, value: Any) -> None:
-        data = _as_bytes(value)
-        if len(data) != size:
-            raise MismatchError(f"expected {size} bytes")
-        out += data
-
-    return write
-
-
-def _array(write_item: Writer) -> Writer:
-    def write(out: bytearray, value: Any) -> None:
-        if not isinstance(value, (list, tuple)):
-            raise MismatchError("expected a list")
-        items = cast("list[Any]", value)
-        if items:
-            write_long(out, len(items))
-            for index, item in enumerate(items):
-                try:
-                    write_item(out, item)
-                except MismatchError as exc:
-                    raise _at(str(index), exc) from None
-        out.append(0)
-
-    return write
-
-
-def _doubles(write_one_by_one: Writer) -> Writer:
-    def write(out: bytearray, value: Any) -> None:
-        items = cast("list[Any]", value)
-        if type(value) is list and set(map(type, items)) == {float} and all(map(isfinite, items)):
-            write_long(out, len(items))
-            out += struct.pack(f"<{len(items)}d", *items)
-            out.append(0)
-        else:
-            write_one_by_one(out, value)
-
-    return write
-
-
-def _map(write_item: Writer) -> Writer:
-    def write(out: bytearray, value: Any) -> None:
-        if not isinstance(value, Mapping):
-            raise MismatchError("expected an object")
-        items = cast("Mapping[str, Any]", value)
-        if items:
-            write_long(out, len(items))
-            for key, item in items.items():
-                _write_string(out, key)
-                try:
-                    write_item(out, item)
-                except MismatchError as exc:
-                    raise _at(key, exc) from None
-        out.append(0)
-
-    return write
+    Raises:
+        ConfigurationError: It is not installed.
+    """
+    try:
+        import fastavro  # noqa: PLC0415 - an extra: who only reads Avro does without
+    except ImportError:
+        raise ConfigurationError("Avro needs the extra: pip install spile-topics[avro]") from None
+    return fastavro
