@@ -164,7 +164,7 @@ def typed(draw, depth=3, names=None, without=()):
         made = {"type": kind, "name": name, "symbols": ["A", name], "size": 2}
         return made, name if kind == "enum" else b"\x00\xff"
     if kind == "union":
-        parts = draw(st.lists(typed(depth - 1, names, ("union", "bytes", "int")), min_size=1))
+        parts = draw(st.lists(typed(depth - 1, names, ("union", "bytes", "long")), min_size=1))
         found = {json.dumps(_kind(part)): (part, value) for part, value in parts}
         return [part for part, _ in found.values()], draw(st.sampled_from([*found.values()]))[1]
     inner, value = draw(typed(depth - 1, names, ("null",)))

@@ -165,12 +165,14 @@ class _Translation:
 
     def _union(self, node: AvroType) -> Any:
         types = [self.type_of(branch) for branch in node.branches]
-        if len(types) == 2 and types[0] is None:  # noqa: PLR2004 - null and one type
+        may_be_null, last = types[0] is None, node.branches[-1]
+        if may_be_null and len(types) == 2 and not last.fields and last.items is None:  # noqa: PLR2004 - null and a scalar
             return types[1] | None
-        named = tuple((f"U{len(self.chosen)}_{n}", type_) for n, type_ in enumerate(types))
-        made = type("Branch", (_Branch,), {"__slots__": (), "branches": named})
+        named = enumerate(types[1:] if may_be_null else types)
+        branches = tuple((f"U{len(self.chosen)}_{n}", type_) for n, type_ in named)
+        made = type("Branch", (_Branch,), {"__slots__": (), "branches": branches})
         self.chosen[node] = made
-        return made
+        return made | None if may_be_null else made
 
     def schema_of(self, node: AvroType) -> Any:  # noqa: PLR0911 - one return a kind
         """Return the schema for fastavro; of logical types it keeps times alone."""
@@ -196,10 +198,12 @@ class _Translation:
         chosen = self.chosen.get(node)
         if chosen is None:
             return branches
-        # fastavro looks a branch up by name in records alone; a record adds no bytes.
-        return [
+        # Told the name of a branch fastavro tries none; it finds names of records everywhere, and a
+        # record adds no bytes.
+        start = len(branches) - len(chosen.branches)
+        return branches[:start] + [
             _record_of(name, {"value": branch})
-            for (name, _), branch in zip(chosen.branches, branches, strict=True)
+            for (name, _), branch in zip(chosen.branches, branches[start:], strict=True)
         ]
 
 
