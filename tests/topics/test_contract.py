@@ -341,14 +341,27 @@ class _Inner(BaseModel):
     child: _Checked
 
 
+class _Tree(BaseModel):
+    children: list[_Tree]
+
+
 @pytest.mark.parametrize(
     "model",
     [_Aliased, _Checked, _WholeChecked, _Written, _Computed, _Stripped, _Moment, _Pattern,
-     _Enumerated, _United, _Open, _Private, _Inner],
+     _Enumerated, _United, _Open, _Private, _Inner, _Tree],
 )  # fmt: skip
 def test_what_is_not_proven_goes_without_the_fast_path(model):
     """Custom validators, aliases and unusual types leave the verdict to pydantic alone."""
     assert not EventContract("X", model).has_fast_path
+
+
+def test_a_model_may_hold_itself():
+    """A tree is a payload like any other, and its wrong leaf is named."""
+    contract = EventContract("TREE", _Tree)
+    tree = _Tree(children=[_Tree(children=[])])
+    assert contract.decode(contract.prepare(tree).payload_json) == tree
+    with pytest.raises(UndecodableError, match=r"children\.0\.children"):
+        contract.decode(b'{"children":[{}]}')
 
 
 def test_a_custom_validator_decides():

@@ -45,7 +45,7 @@ def struct_of(model: type[BaseModel]) -> type[msgspec.Struct] | None:
     try:
         _check_plain(model)
         return make_struct(model.__name__, model.model_fields)
-    except _UnprovenError:
+    except (_UnprovenError, RecursionError):  # a model that holds itself has no end here
         return None
 
 
