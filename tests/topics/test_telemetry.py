@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from spile.spi import ConfigurationError, InvalidEventError, UnknownTopicError
+from spile.spi import (
+    ConfigurationError,
+    InvalidEventError,
+    SchemaError,
+    UndecodableError,
+    UnknownTopicError,
+)
 from spile.topics import (
     EventContract,
     TopicSpec,
@@ -14,10 +20,12 @@ from spile.topics import (
     default_catalogue,
     telemetry_topic,
 )
+from spile.topics.encodings import EventSerializer, SerializationFormat, deserialize
 from spile.topics.events import (
     TELEMETRY_MODELS,
     ExecutorErrorEvent,
     PlanGeneratedEvent,
+    TelemetryEvent,
     TelemetryPayload,
     parse,
     register_telemetry,
@@ -39,6 +47,12 @@ def _plan(**changes: Any) -> dict[str, Any]:
         "tags": {"agent": "default"},
         **changes,
     }
+
+
+class TreeGrown(TelemetryPayload, frozen=True):
+    """A payload that holds itself."""
+
+    branches: list[TreeGrown]
 
 
 class EntryStored(TelemetryPayload, frozen=True):
@@ -121,12 +135,37 @@ def test_a_subsystem_registers_its_event():
         ("a." + "b" * 200, Other, "module.action"),
         ("plan.generated", Other, "another payload"),
         ("plan_step.started", Other, "both PLAN_STEP_STARTED"),
+        ("pre.tool_use", Other, "would be PRE_TOOL_USE, which is another event"),
     ],
 )
 def test_a_name_is_taken_once(event, payload, reason):
     """A name is `module.action`, has one payload, and one UPPER_SNAKE form."""
     with pytest.raises(ConfigurationError, match=reason):
         register_telemetry(event, payload)
+
+
+@pytest.mark.parametrize("event_type", ["cache.nobody_registered", "plan.generated"])
+def test_telemetry_that_no_reader_would_find_is_not_written(event_type):
+    """The envelope of telemetry alone is no event: only what `register_telemetry` made is."""
+    event = TelemetryEvent(
+        source="memory", run_id="r/1", cycle=1, event=event_type, payload=TelemetryPayload()
+    )
+    for given in SerializationFormat:
+        with pytest.raises(InvalidEventError, match="register_telemetry") as caught:
+            EventSerializer(given).serialize(event)
+        assert caught.value.field == "event"
+
+
+def test_a_payload_that_holds_itself_has_no_avro():
+    """Every other encoding has it, and the reader of Avro does not trip over it."""
+    model = register_telemetry("tree.grown", TreeGrown)
+    event = model(source="x", run_id="r", cycle=1, payload=TreeGrown(branches=[]))
+    for given in set(SerializationFormat) - {SerializationFormat.AVRO}:
+        assert deserialize(EventSerializer(given).serialize(event)[0]) == event
+    with pytest.raises(SchemaError, match="recursive"):
+        EventSerializer(SerializationFormat.AVRO).serialize(event)
+    with pytest.raises(UndecodableError, match="fingerprint"):
+        deserialize(b"\xc3\x01" + b"\x01" * 20)
 
 
 def test_a_run_keeps_its_order():

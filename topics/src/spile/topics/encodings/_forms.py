@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from importlib import resources
@@ -10,19 +11,17 @@ from typing import Any, Final
 import msgspec
 from pydantic import BaseModel
 
-from spile.spi import InvalidEventError, UndecodableError
+from spile.spi import InvalidEventError, SchemaError, UndecodableError
 from spile.topics._event_names import upper_snake
 from spile.topics.encodings._avro import AvroSchema
 from spile.topics.encodings._avro_models import avro_schema
 from spile.topics.encodings._message_pack import FastPath, pack, short, tree_to_json
-from spile.topics.events import MODELS, TelemetryEvent, telemetry_model
-from spile.topics.events.observability._base import (
-    ObservabilityEvent,
-)
+from spile.topics.events import MODELS, ObservabilityEvent, TelemetryEvent, telemetry_model
+from spile.topics.events._models import Wrapped, wire_name
+from spile.topics.events.telemetry._registry import telemetry_models
 from spile.topics.payloads._contract import EventContract
 
 _SHOWN: Final = 80
-_NAMING_FIELDS: Final = ("event_type", "event")
 _MARKER: Final = b"\xc3\x01"
 _FINGERPRINT_BYTES: Final = 8
 
@@ -89,7 +88,7 @@ class EventForm:
         if not self._is_wrapped:
             return self._contract.decode(data)
         try:
-            return self._contract.decode(msgspec.json.decode(data, type=_Wrapped).payload)
+            return self._contract.decode(msgspec.json.decode(data, type=Wrapped).payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise UndecodableError(f"{self.event_type}: {exc}") from None
 
@@ -157,21 +156,6 @@ class EventForm:
         return self._contract.decode((superseded or self.avro).decode_json(body))
 
 
-class _Wrapped(msgspec.Struct, forbid_unknown_fields=True):
-    """A payload whose model does not name itself."""
-
-    event_type: str
-    payload: msgspec.Raw
-
-
-def wire_name(model: type[BaseModel]) -> str | None:
-    """Return what an event of this model calls itself; None when it does not."""
-    for field in _NAMING_FIELDS:
-        if field in model.model_fields:
-            return str(model.model_fields[field].default)
-    return None
-
-
 _FORMS: Final = {
     wire_name(model) or event_type: EventForm(event_type, model)
     for event_type, model in MODELS.items()
@@ -189,11 +173,18 @@ def form_of(event: BaseModel) -> EventForm:
     Return the form of an event.
 
     Raises:
-        InvalidEventError: Its class is no model of an event.
+        InvalidEventError: Its class is no model of an event, or telemetry that nobody registered.
     """
     form = _BY_MODEL.get(type(event))
     if form is None and isinstance(event, TelemetryEvent):
-        return _telemetry_form(type(event))
+        # What no reader could find must not be written.
+        if telemetry_model(event.event) is type(event):
+            return _telemetry_form(type(event))
+        raise InvalidEventError(
+            f"{type(event).__name__} is not the model that register_telemetry made for "
+            f"{event.event!r}",
+            field="event",
+        )
     if form is None:
         raise InvalidEventError(f"{type(event).__name__} is no model of an event")
     return form
@@ -256,10 +247,12 @@ def _by_fingerprint() -> dict[bytes, EventForm]:
 
 def _registered(wanted: bytes) -> EventForm | None:
     """Return the form of telemetry that a subsystem registered, whenever that was."""
-    for model in TelemetryEvent.__subclasses__():
+    for model in telemetry_models():
         form = _telemetry_form(model)
-        if form.avro.fingerprint == wanted:
-            return form
+        # A payload without an Avro schema, such as a tree, was never written as Avro.
+        with contextlib.suppress(SchemaError):
+            if form.avro.fingerprint == wanted:
+                return form
     return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
 from pydantic import BaseModel
 
 from spile.topics._event_names import upper_snake
@@ -44,3 +45,19 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
 
 Telemetry that subsystems register is not in it: `telemetry_model` knows that.
 """
+
+
+class Wrapped(msgspec.Struct, forbid_unknown_fields=True):
+    """What stands around a payload that does not say what it is, outside of an envelope."""
+
+    event_type: str
+    payload: msgspec.Raw
+
+
+def wire_name(model: type[BaseModel]) -> str | None:
+    """Return what an event of this model calls itself, `PreToolUse`; None when it does not."""
+    for field in ("event_type", "event"):
+        if field in model.model_fields:
+            stated = model.model_fields[field].default
+            return stated if isinstance(stated, str) else None
+    return None

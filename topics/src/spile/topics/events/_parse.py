@@ -13,7 +13,7 @@ from spile.spi import InvalidEventError, UndecodableError
 from spile.topics._event_names import upper_snake
 from spile.topics._json import find_non_finite, is_deeper, json_encoder
 from spile.topics._limits import MAX_ENVELOPE_DEPTH, MAX_RECORD_BYTES
-from spile.topics.events._models import MODELS
+from spile.topics.events._models import MODELS, Wrapped, wire_name
 from spile.topics.events.observability import ObservabilityEvent
 from spile.topics.events.observability._base import explain
 from spile.topics.events.telemetry import telemetry_model
@@ -30,7 +30,8 @@ def parse(data: bytes | str | Mapping[str, Any]) -> BaseModel:
     Which one it is stands in `event_type` (`PreToolUse`, `session_start`), in the `event` of
     telemetry (`plan.step_started`), or in the envelope around it, whose payload is returned.
     Observability events are read nested and flat. Of a key that stands twice in an object the last
-    counts, as everywhere on the bus.
+    counts, as everywhere on the bus. Requests and their answers do not say what they are: without
+    an envelope they stand in an object with `event_type` and `payload`.
 
     Args:
         data: JSON of at most `MAX_RECORD_BYTES`, nested at most `MAX_ENVELOPE_DEPTH` deep, or an
@@ -52,7 +53,7 @@ def parse(data: bytes | str | Mapping[str, Any]) -> BaseModel:
     values = cast("dict[str, Any]", value)
     if _is_envelope(values):
         return _read_envelope(raw)
-    return _read(_model_of(values), raw)
+    return _read_bare(_model_of(values), raw)
 
 
 def _as_json(data: bytes | str | Mapping[str, Any]) -> bytes:
@@ -131,18 +132,26 @@ def _unknown(kind: str) -> InvalidEventError:
     if is_event_type(shown):
         listed = near or list(MODELS)
     else:
-        listed = [_spelling(name, MODELS[name]) for name in near or MODELS]
+        listed = [wire_name(MODELS[name]) or name for name in near or MODELS]
     hint = f"did you mean {' or '.join(listed)}?" if near else f"known are {', '.join(listed)}"
     return InvalidEventError(
         f"event_type: {shown!r} is no event type, {hint}", event_type=shown, field="event_type"
     )
 
 
-def _spelling(name: str, model: type[BaseModel]) -> str:
-    for field in ("event_type", "event"):
-        if field in model.model_fields:
-            return str(model.model_fields[field].default)
-    return name
+def _read_bare(model: type[BaseModel], raw: bytes) -> BaseModel:
+    if wire_name(model) is not None:
+        return _read(model, raw)
+    try:
+        wrapped = msgspec.json.decode(raw, type=Wrapped)
+    except msgspec.ValidationError as exc:
+        raise InvalidEventError(
+            f"payload: the fields of {model.__name__} stand under it, nothing but event_type "
+            f"stands beside it: {exc}",
+            event_type=model.__name__,
+            field="payload",
+        ) from None
+    return _read(model, bytes(wrapped.payload))
 
 
 def _read(model: type[BaseModel], raw: bytes) -> BaseModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Container
 from typing import Any, Final, Literal
 
 from pydantic import create_model
@@ -50,9 +51,19 @@ def register_telemetry(event: str, payload: type[TelemetryPayload]) -> type[Tele
             raise ConfigurationError(
                 f"telemetry events {event!r} and {other!r} are both {upper_snake(event)}"
             )
+    if upper_snake(event) in _other_types():
+        raise ConfigurationError(
+            f"telemetry event {event!r} would be {upper_snake(event)}, which is another event"
+        )
     model = _made(event, payload)
     _models[event] = model
     return model
+
+
+def _other_types() -> Container[str]:
+    from spile.topics.events._models import MODELS  # noqa: PLC0415 - which imports this folder
+
+    return MODELS
 
 
 def _made(event: str, payload: type[TelemetryPayload]) -> type[TelemetryEvent]:
@@ -65,6 +76,11 @@ def _made(event: str, payload: type[TelemetryPayload]) -> type[TelemetryEvent]:
         __doc__=f"`{event}`.",
         **fields,
     )
+
+
+def telemetry_models() -> tuple[type[TelemetryEvent], ...]:
+    """Return the models of the core events and of all that are registered."""
+    return tuple(_models.values())
 
 
 def telemetry_model(event: str) -> type[TelemetryEvent]:
@@ -82,9 +98,10 @@ def telemetry_model(event: str) -> type[TelemetryEvent]:
     for name, model in _models.items():
         if upper_snake(name) == event:
             return model
-    near = difflib.get_close_matches(event[:_MAX_NAME], _models, n=3, cutoff=0.6) or list(_models)
+    near = difflib.get_close_matches(event[:_MAX_NAME], _models, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(_models)};"
     raise InvalidEventError(
-        f"event: {event[:_SHOWN]!r} is no telemetry event, did you mean {' or '.join(near)}? "
+        f"event: {event[:_SHOWN]!r} is no telemetry event, {hint} "
         f"register_telemetry(event, payload) makes a new one known",
         event_type=event[:_SHOWN],
         field="event",
