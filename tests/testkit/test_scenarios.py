@@ -347,6 +347,8 @@ def test_generate_sample_events_gives_the_asked_number():
     again = generate_sample_events(500, seed=1)
     assert [event.event_id for event in events] == [event.event_id for event in again]
     assert generate_sample_events(0) == []
+    with pytest.raises(ValueError, match="0 or more, got -1"):
+        generate_sample_events(-1)
 
 
 def test_generate_workflow_scenario_gives_the_models_alone():
@@ -357,3 +359,7 @@ def test_generate_workflow_scenario_gives_the_models_alone():
         WorkflowScenario.SECURITY_AUDIT
     )
     assert events == [made.event for made in again]
+    named = MockEventGenerator(seed=2, start=START).generate_workflow_scenario("security_audit")
+    assert list(named) == events
+    with pytest.raises(ValueError, match="WorkflowScenario"):
+        generator.generate_workflow_scenario("tea_break")

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from spile.spi import InvalidEventError, MessageTooLargeError, UndecodableError
+from spile.spi import ConfigurationError, InvalidEventError, MessageTooLargeError, UndecodableError
 from spile.testkit.scenarios import MockEventGenerator
 from spile.topics import MAX_PAYLOAD_BYTES
 from spile.topics.encodings import (
@@ -235,6 +235,13 @@ def test_a_class_that_is_no_event_is_refused():
 
     with pytest.raises(InvalidEventError, match="Other is no model"):
         serialize_for_stream(Other())
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_that_nothing_keeps_is_refused(limit):
+    """A size below 1 byte is a mistake in the settings, not in every event."""
+    with pytest.raises(ConfigurationError, match=f"1 or more, got {limit}"):
+        EventSerializer(max_payload_size=limit)
 
 
 def test_registered_telemetry_is_written_too():

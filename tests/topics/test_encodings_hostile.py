@@ -211,7 +211,6 @@ BOMBS = """
     size = struct.pack("<I", 400_000_000)
     assert size in lying
     lying[lying.index(size):lying.index(size) + 4] = struct.pack("<I", 900_000)
-    del serializers[1:1]
     bombs = [
         zeros, bytes(lying),
         b"\\x81\\xa1a\\xdd\\x00\\x0f\\x42\\x00" + b"\\x90" * 990_000,

@@ -17,13 +17,12 @@ from spile.spi import RegistryUnavailableError
 
 WRITER = """
 import asyncio, sys
-from pathlib import Path
 from spile.adapters.registry import FileSchemaRegistry
 
 async def main(folder, name, count):
     print("ready", flush=True)
     sys.stdin.readline()
-    async with FileSchemaRegistry(Path(folder)) as registry:
+    async with FileSchemaRegistry(folder) as registry:
         for number in range(int(count)):
             common = await registry.register_schema(f"all-{number}", {"title": f"all {number}"})
             own = await registry.register_schema(name, {"title": f"{name} {number}"})

@@ -78,10 +78,10 @@ class FileSchemaRegistry(SchemaRegistry):
     """
 
     def __init__(
-        self, folder: Path, *, cache_size: int = CACHE_SIZE, timeout_s: float = 5.0
+        self, folder: str | Path, *, cache_size: int = CACHE_SIZE, timeout_s: float = 5.0
     ) -> None:
         super().__init__(cache_size=cache_size)
-        self._folder = folder
+        self._folder = Path(folder)
         self._timeout_s = timeout_s
 
     def __repr__(self) -> str:

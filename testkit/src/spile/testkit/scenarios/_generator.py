@@ -52,6 +52,9 @@ class MockEventGenerator:
 
         Args:
             scenario: What kind of work.
+
+        Raises:
+            ValueError: There is no such scenario.
         """
         return (made.event for made in self.generate_workflow(scenario))
 
@@ -64,7 +67,11 @@ class MockEventGenerator:
         Args:
             scenario: What kind of work.
             start: When it begins; that of the generator by default.
+
+        Raises:
+            ValueError: There is no such scenario.
         """
+        scenario = WorkflowScenario(scenario)
         # A workflow has its own randomness, so that reading two by turns gives the same as reading
         # them one after the other.
         # The scenario is part of it: what differs must not share ids.
@@ -105,6 +112,11 @@ def generate_sample_events(count: int, seed: int | None = None) -> list[Observab
     Args:
         count: How many.
         seed: Decides everything but the times, which begin now; None takes one by chance.
+
+    Raises:
+        ValueError: The count is negative.
     """
+    if count < 0:
+        raise ValueError(f"count must be 0 or more, got {count}")
     traffic = MockEventGenerator(seed=seed).generate_traffic()
     return [made.event for made in itertools.islice(traffic, count)]

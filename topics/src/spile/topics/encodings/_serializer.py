@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from pydantic import BaseModel
 
-from spile.spi import MessageTooLargeError, UndecodableError
+from spile.spi import ConfigurationError, MessageTooLargeError, UndecodableError
 from spile.topics._limits import MAX_PAYLOAD_BYTES
 from spile.topics.encodings import _forms as forms
 from spile.topics.encodings._avro import AvroSchema
@@ -57,6 +57,10 @@ class EventSerializer:
         max_payload_size: Most bytes of one event before compression; 50,000 by default, and never
             more than the `MAX_PAYLOAD_BYTES` that can be read. A larger tool result is cut, with
             `result_truncated` and `full_result_size` set.
+
+    Raises:
+        ConfigurationError: `max_payload_size` is below 1.
+        ValueError: There is no such format.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class EventSerializer:
         enable_compression: bool = False,
         max_payload_size: int = DEFAULT_PAYLOAD_BYTES,
     ) -> None:
+        if max_payload_size < 1:
+            raise ConfigurationError(f"max_payload_size must be 1 or more, got {max_payload_size}")
         given = SerializationFormat(format)
         self.is_compressed = enable_compression or given is SerializationFormat.MSGPACK_ZSTD
         if given is SerializationFormat.MSGPACK and enable_compression:
