@@ -170,9 +170,9 @@ def test_what_is_no_event_is_refused(data):
 def test_a_field_may_not_stand_twice():
     """A field both beside and under `payload`, or a common field under it, is ambiguous."""
     base = {"event_type": "PreToolUse", "agent_id": str(uuid4()), "parameters": {}}
-    with pytest.raises(InvalidEventError, match="stands twice"):
+    with pytest.raises(InvalidEventError, match="Event: payload: tool_name stands twice"):
         ObservabilityEvent.parse({**base, "tool_name": "a", "payload": {"tool_name": "b"}})
-    with pytest.raises(InvalidEventError, match="common field"):
+    with pytest.raises(InvalidEventError, match="session_id is a common field"):
         ObservabilityEvent.parse({**base, "payload": {"tool_name": "b", "session_id": "x"}})
 
 

@@ -146,8 +146,10 @@ class ObservabilityEvent(_Strict, frozen=True):
         if not isinstance(payload, dict):
             raise ValueError("payload must be an object")  # noqa: TRY004 - pydantic wants ValueError
         for name, value in cast("dict[str, Any]", payload).items():
-            if name in flat or name in cls.COMMON:
-                raise ValueError(f"payload.{name} stands twice or is a common field")
+            if name in cls.COMMON:
+                raise ValueError(f"{name} is a common field, it stands beside the payload")
+            if name in flat:
+                raise ValueError(f"{name} stands twice, in the payload and beside it")
             flat[name] = value
         return flat
 
@@ -208,7 +210,8 @@ def explain(exc: ValidationError, model: type[BaseModel]) -> InvalidEventError:
         path.insert(0, "payload")
     field = ".".join(path) or "payload"
     name = model.__name__
-    message = f"{name}: {field}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+    reason = first["msg"].removeprefix("Value error, ")
+    message = f"{name}: {field}: {reason[:1].lower()}{reason[1:]}"
     if len(errors) > 1:
         message += f" (and {len(errors) - 1} more)"
     return InvalidEventError(message, event_type=name, field=field)
