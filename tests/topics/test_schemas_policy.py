@@ -8,6 +8,7 @@ import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -147,6 +148,18 @@ CASES = [
         [("a", "new alternative", False)],
     ),
     (
+        "an alternative of two that look alike tightened",
+        {"a": (Annotated[str, Field(max_length=5)] | UUID, ...)},
+        {"a": (Annotated[str, Field(max_length=2)] | UUID, ...)},
+        [("a", "tightened", True)],
+    ),
+    (
+        "an alternative of two that look alike gone",
+        {"a": (Annotated[int, Field(le=5)] | Annotated[int, Field(ge=9)] | str, ...)},
+        {"a": (Annotated[int, Field(le=5)] | str, ...)},
+        [("a", "tightened", True)],
+    ),
+    (
         "an alternative less",
         {"a": (Card | Cash | Address, ...)},
         {"a": (Card | Cash, ...)},
@@ -214,6 +227,17 @@ def test_a_compatible_change_needs_a_new_minor(released):
     assert line.startswith("ORDER_PLACED: c: new optional field: a compatible change")
     assert "needs a new minor" in line
     assert released(_family("1.1.0", a=Text, b=Optional, c=Optional)) == []
+
+
+def test_what_only_avro_readers_mind_is_found(released):
+    """A record of another name is the same JSON, and a registry refuses it: found before that."""
+    freeze(released.folder, _family("1.1.0", a=Text, b=Optional, c=(Address | None, None)))
+    renamed = create_model("Place", __base__=Address, __config__=None)
+    renamed.model_config["title"] = "Address"
+    now = _family("1.2.0", a=Text, b=Optional, c=(renamed | None, None))
+    (line,) = released(now)
+    assert line.startswith("ORDER_PLACED: c (Avro): ")
+    assert "1.1.0 cannot be read" in line
 
 
 def test_a_version_may_not_go_back(released):

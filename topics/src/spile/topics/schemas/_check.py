@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from spile.topics.schemas._export import avro_schemas
 from spile.topics.schemas._families import FAMILIES, Family
-from spile.topics.schemas._files import Release, broken_releases, releases, stale_files
+from spile.topics.schemas._files import (
+    AVRO,
+    RELEASES,
+    Release,
+    broken_releases,
+    releases,
+    stale_files,
+)
 from spile.topics.schemas._policy import Change, changes
 from spile.topics.schemas._versions import Version
+from spile.topics.schemas.comparison import SchemaKind, compare
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +63,9 @@ def check_schemas(folder: Path, families: Iterable[Family] | None = None) -> lis
     for one in FAMILIES.values() if families is None else families:
         known = releases(folder, one.name)
         if known:
-            found += _since(known[-1], one)
+            made = _since(known[-1], one)
+            found += made
+            found += _avro_since(folder, known[-1], one, seen={each.place for each in made})
     return found
 
 
@@ -84,6 +95,32 @@ def _since(last: Release, family: Family) -> list[Finding]:
         for change in made
         if now.major == last.version.major and (change.breaking or now.minor == last.version.minor)
     ]
+
+
+def _avro_since(
+    folder: Path, last: Release, family: Family, *, seen: Collection[str]
+) -> Iterator[Finding]:
+    """
+    Find what a registry refuses though the JSON Schemas agree: names of records, defaults.
+
+    There a publisher of Avro would fail at its first event. Event types with a finding are left
+    out: their Avro says the same again.
+    """
+    if Version.parse(family.version).major != last.version.major:
+        return
+    home = folder / RELEASES / family.name / str(last.version) / AVRO
+    known = {place.partition(":")[0] for place in seen}
+    for event_type, schema in avro_schemas([family]).items():
+        path = home / f"{event_type}.avsc"
+        if event_type in known or not path.is_file():
+            continue
+        for difference in compare(path.read_text("utf-8"), schema, kind=SchemaKind.AVRO):
+            yield Finding(
+                place=f"{event_type}: {difference.path} (Avro)",
+                message=f"{difference.message}: {last.version} cannot be read",
+                way_out=f"take it back, or raise the version to {last.version.major + 1}.0.0 with "
+                "a new topic",
+            )
 
 
 def _finding(change: Change, last: Version, now: Version) -> Finding:

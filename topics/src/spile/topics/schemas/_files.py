@@ -19,7 +19,8 @@ RELEASES: Final = "releases"
 """Name of the folder of frozen schemas."""
 
 _SUMS: Final = f"{RELEASES}/SHA256SUMS"
-_AVRO: Final = "avro"
+AVRO: Final = "avro"
+"""Name of the folders of Avro schemas."""
 
 
 def render(schema: Any) -> str:
@@ -32,7 +33,7 @@ def family_files(family: Family) -> dict[str, str]:
     avro = avro_schemas([family])
     return {
         f"{family.name}.json": render(family.schema()),
-        **{f"{_AVRO}/{name}.avsc": render(schema) for name, schema in avro.items()},
+        **{f"{AVRO}/{name}.avsc": render(schema) for name, schema in avro.items()},
     }
 
 
@@ -101,7 +102,7 @@ def stale_files(folder: Path) -> list[str]:
 
 
 def _strays(folder: Path, wanted: Mapping[str, str]) -> list[str]:
-    there = (*folder.glob("*.json"), *folder.glob(f"{_AVRO}/*.avsc"))
+    there = (*folder.glob("*.json"), *folder.glob(f"{AVRO}/*.avsc"))
     names = (path.relative_to(folder).as_posix() for path in there)
     return sorted(name for name in names if name not in wanted)
 

@@ -112,10 +112,13 @@ class _Walk:
             return list(self._limits(before, after, path))
         choices = _choices(before), _choices(after)
         if choices[0] is not None and choices[1] is not None:
-            return list(self._alternatives(choices[0], choices[1], path))
-        if types_of(before) == types_of(after) == ["object"]:
+            old = self._labelled(choices[0], self._old)
+            new = self._labelled(choices[1], self._new)
+            if old is not None and new is not None:
+                return list(self._alternatives(old, new, path))
+        elif types_of(before) == types_of(after) == ["object"]:
             return list(self._object(before, after, path))
-        if types_of(before) == types_of(after) == ["array"]:
+        elif types_of(before) == types_of(after) == ["array"]:
             return list(self._array(before, after, path))
         return list(self._limits(before, after, path))
 
@@ -165,10 +168,8 @@ class _Walk:
         yield from self._limits({**before, "items": True}, {**after, "items": True}, path)
 
     def _alternatives(
-        self, before: list[Schema], after: list[Schema], path: str
+        self, old: Mapping[str, Schema], new: Mapping[str, Schema], path: str
     ) -> Iterator[Change]:
-        old = {self._label(branch, self._old): branch for branch in before}
-        new = {self._label(branch, self._new): branch for branch in after}
         for label in sorted({*old, *new}):
             if label not in new:
                 yield self._change(path, "tightened", f"the alternative {label} is gone")
@@ -176,6 +177,11 @@ class _Walk:
                 yield self._change(path, "new alternative", label, breaking=False)
             else:
                 yield from self.compare(old[label], new[label], path)
+
+    def _labelled(self, branches: list[Schema], root: Schema) -> dict[str, Schema] | None:
+        """Return alternatives by label; None when two have one, which cannot be told apart."""
+        found = {self._label(branch, root): branch for branch in branches}
+        return found if len(found) == len(branches) else None
 
     def _label(self, branch: Schema, root: Schema) -> str:
         """Name an alternative: by its constants, else by its type."""
