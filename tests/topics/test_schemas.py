@@ -91,8 +91,8 @@ def committed():
 
 
 def test_the_file_is_used_as_the_seed_shows(samples, committed):
-    """`jsonschema.validate(event.model_dump(mode="json"), schema)` takes and refuses events."""
-    event = EVENT_MODELS["PreToolUse"](**samples["PreToolUse"]).model_dump(mode="json")
+    """`jsonschema.validate(event.dict(), schema)` takes and refuses events."""
+    event = EVENT_MODELS["PreToolUse"](**samples["PreToolUse"]).dict()
     jsonschema.validate(event, committed)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**event, "event_type": "NoSuchThing"}, committed)

@@ -79,6 +79,14 @@ def test_an_end_belongs_to_its_session():
     assert SessionEndEvent.validate_json(json.loads(event.model_dump_json())) == event
 
 
+def test_an_event_can_be_metadata_of_another():
+    """`dict()` gives JSON values, ids and times as texts."""
+    start = SessionStartEvent.create("shell-1", "Shell")
+    end = SessionEndEvent.create("sess_abc123", metadata=start.dict())
+    assert end.metadata == json.loads(start.model_dump_json())
+    assert SessionStartEvent.validate_json(end.metadata) == start
+
+
 def test_json_text_and_object_are_read_alike():
     """The event type may be missing, the metadata too."""
     event = SessionStartEvent.validate_json(json.dumps(_start()))
