@@ -232,6 +232,29 @@ def test_an_unknown_content_type_is_refused():
     assert caught.value.field == "content_type"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Application/JSON",
+        b"application/json; charset=utf-8",
+        b'application/json;charset="UTF-8";x=y',
+        b" APPLICATION/json ;",
+    ],
+)
+def test_capitals_and_parameters_do_not_make_another_type(name):
+    """Other producers write a charset; their events are no poison for it."""
+    assert Opener().open(name, b"{}") == b"{}"
+    with pytest.raises(UndecodableError):
+        Opener().open(name.lower().replace(b"json", b"msgpack"), b"{}")
+
+
+@pytest.mark.parametrize("charset", [b"latin-1", b"utf-16", b"", b"; charset"])
+def test_another_charset_is_refused(charset):
+    """Text of another charset is never read as UTF-8."""
+    with pytest.raises(UndecodableError, match="readable here are"):
+        Opener().open(b"application/json; charset=" + charset, b"{}")
+
+
 def _with(record: Any, value: bytes) -> Record:
     return Record(record.topic, 0, record.offset, 0, record.key, value, tuple(record.headers))
 

@@ -15,6 +15,7 @@ _READABLE = ", ".join(
     name.decode() for name in (content_types.JSON, content_types.MESSAGE_PACK, content_types.FRAMED)
 )
 _KEPT_SCHEMAS = 1_000
+_CHARSETS = {b"utf-8", b"utf8", b"us-ascii"}
 
 
 class Opener:
@@ -50,7 +51,8 @@ class Opener:
         Return the JSON of the envelope.
 
         Args:
-            content_type: Value of the header; nothing is guessed from the bytes.
+            content_type: Value of the header; nothing is guessed from the bytes. Capitals and
+                parameters make no difference, unless a charset is not UTF-8.
             value: Value of the record.
 
         Raises:
@@ -66,6 +68,9 @@ class Opener:
             return message_pack_to_json(value)
         if content_type == content_types.FRAMED:
             return self._unframe(value)
+        plain = _without_parameters(content_type)
+        if plain is not None and plain != content_type:
+            return self.open(plain, value)
         raise UndecodableError(
             f"header content_type is {content_type[:60]!r}, readable here are {_READABLE}",
             field="content_type",
@@ -99,3 +104,17 @@ class Opener:
                 self._avro.clear()
             self._avro[schema_id] = parsed
         return parsed
+
+
+def _without_parameters(content_type: bytes) -> bytes | None:
+    """
+    Return a media type as this package writes it; None when its charset is not read here.
+
+    Source: RFC 9110, 8.3.1: type, subtype and names of parameters are compared without case.
+    """
+    plain, *parameters = content_type.lower().split(b";")
+    for parameter in parameters:
+        name, _, value = parameter.strip().partition(b"=")
+        if name == b"charset" and value.strip(b'"') not in _CHARSETS:
+            return None
+    return plain.strip()
