@@ -113,7 +113,19 @@ async def test_what_is_no_registry_is_no_word_on_a_schema(tmp_path, order):
             await registry.get_schema(1)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"schema_id": 1}', b"\xff"])
+_START = b'{"schema_id":1,"schema_type":"AVRO","schema":{"type":'
+DAMAGED = {
+    "empty": b"",
+    "cut off": b"{",
+    "fields missing": b'{"schema_id": 1}',
+    "no JSON": b"\xff",
+    "not UTF-8": _START + b'"\xff"}}',
+    "too deep": _START + b"[" * 5000 + b"]" * 5000 + b"}}",
+    "another language": b'{"schema_id":1,"schema_type":"XML","schema":{}}',
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 async def test_a_damaged_file_is_named(tmp_path, order, content):
     """A file that somebody broke is trouble of the infrastructure, with its path."""
     async with FileSchemaRegistry(tmp_path) as registry:

@@ -37,7 +37,7 @@ class _SchemaFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`schemas/<id>.json`: written once, never changed."""
 
     schema_id: int
-    schema_type: str
+    schema_type: SchemaType
     schema: dict[str, Any]
 
 
@@ -52,7 +52,7 @@ class _VersionFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _LevelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`compatibility.json` of the folder or of a subject."""
 
-    compatibility: str
+    compatibility: CompatibilityLevel
 
 
 FileT = TypeVar("FileT", _SchemaFile, _VersionFile, _LevelFile)
@@ -143,7 +143,7 @@ class FileSchemaRegistry(SchemaRegistry):
             if stored.schema_type is kind and stored.schema == definition:
                 return schema_id
         schema_id = max(ids, default=0) + 1
-        entry = _SchemaFile(schema_id=schema_id, schema_type=kind.value, schema=definition)
+        entry = _SchemaFile(schema_id=schema_id, schema_type=kind, schema=definition)
         _write(self._schema_file(schema_id), entry)
         return schema_id
 
@@ -193,22 +193,20 @@ class FileSchemaRegistry(SchemaRegistry):
         if schema_id < 1 or not path.is_file():
             raise UnknownIdError(f"the registry has no schema {schema_id}")
         entry = _read(path, _SchemaFile)
-        return StoredSchema(
-            schema_id=schema_id, schema_type=SchemaType(entry.schema_type), schema=entry.schema
-        )
+        return StoredSchema(schema_id=schema_id, schema_type=entry.schema_type, schema=entry.schema)
 
     def _level(self, subject: str | None) -> CompatibilityLevel:
         places = [self._folder] if subject is None else [self._home(subject), self._folder]
         for place in places:
             path = place / "compatibility.json"
             if path.is_file():
-                return CompatibilityLevel(_read(path, _LevelFile).compatibility)
+                return _read(path, _LevelFile).compatibility
         return CompatibilityLevel.BACKWARD
 
     def _write_level(self, level: CompatibilityLevel, subject: str | None) -> None:
         with self._locked():
             place = self._folder if subject is None else self._home(subject)
-            _write(place / "compatibility.json", _LevelFile(compatibility=level.value))
+            _write(place / "compatibility.json", _LevelFile(compatibility=level))
 
     def _numbers(self, subject: str) -> list[int]:
         return _numbers_in(self._home(subject))
@@ -266,7 +264,7 @@ def _read(path: Path, kind: type[FileT]) -> FileT:
         data = path.read_bytes()
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise RegistryUnavailableError(f"{path}: not a file of a schema registry: {exc}") from exc
 
 
