@@ -113,7 +113,9 @@ def test_the_caller_may_name_the_topic():
     ("event_type", "why"),
     [
         ("PRE_TOOL_USED", "did you mean PRE_TOOL_USE"),
-        ("pre_tool_use", "no topic holds"),
+        ("pre_tool_use", "no topic holds the event type 'pre_tool_use': did you mean PRE_TOOL_USE"),
+        ("PreToolUse", "did you mean PRE_TOOL_USE or "),
+        ("plan.step_started", "did you mean PLAN_STEP_STARTED or "),
         ("", "no topic holds"),
         ("agent.tools.recorded.v1", "did you mean agent.tool.recorded.v1"),
         ("agent.tool.recorded.v2", "is not in the catalogue"),

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from pydantic import BaseModel
 
 from spile.spi import ConfigurationError, InvalidTopicError, UnknownTopicError
+from spile.topics._event_names import upper_snake
 from spile.topics._limits import MAX_DLQ_MESSAGE_BYTES, MAX_MESSAGE_BYTES
 from spile.topics.catalogue._names import ENVIRONMENTS, TopicName, kebab
 from spile.topics.payloads._contract import EventContract
@@ -293,7 +294,7 @@ class Catalogue:
         topic: str | None,
         payload_type: str | None,
     ) -> Route:
-        if "." in event_type:
+        if "." in event_type and upper_snake(event_type) not in self._by_type:
             spec = self._spec_of(event_type, environment)
             if topic is not None and self._spec_of(topic, environment) is not spec:
                 raise UnknownTopicError(
@@ -339,7 +340,8 @@ class Catalogue:
     def _spec_of_type(self, event_type: str, service: str) -> TopicSpec:
         specs = self._by_type.get(event_type)
         if not specs:
-            close = _close(event_type, self._by_type)
+            # Families spell their events in other ways: PreToolUse, plan.step_started.
+            close = _close(upper_snake(event_type[:80]), self._by_type)
             raise UnknownTopicError(
                 f"no topic holds the event type {event_type[:80]!r}{close}", topic=event_type
             )
