@@ -62,6 +62,16 @@ async def test_event_comes_back_whole(filled):
     assert (event.seq, event.key, event.envelope, event.headers) == (10, b"key", "{}", "[]")
 
 
+async def test_no_record_time_keeps_events_from_being_read(store, make_run, make_row):
+    """Producers choose the time of a record, any 64 bits; it must not break every query."""
+    times = (-(2**63), -1, 2**63 - 1)
+    rows = [make_row(offset, recorded_ms=time) for offset, time in enumerate(times)]
+    await store.append([make_run(0, 3, rows=rows)])
+
+    found = await store.query(EventFilter(after_seq=0))
+    assert [event.recorded_at.year for event in found] == [1, 1969, 9999]
+
+
 @pytest.mark.parametrize("name", ["event_type", "service", "session_id", "tool_name"])
 @pytest.mark.parametrize(
     "hostile", ["x' OR '1'='1", "'; DROP TABLE events; --", 'x" OR 1=1 --', "%", "\x00"]

@@ -11,6 +11,7 @@ from spile.services.persistence._schema import COLUMNS
 from spile.services.persistence._values import EventFilter, GroupColumn, StoredEvent
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _EQUAL = ("event_type", "service", "session_id", "tool_name")
 
@@ -85,7 +86,7 @@ def _stored(row: tuple[Any, ...]) -> StoredEvent:
         topic=row[2],
         partition=row[3],
         offset=row[4],
-        recorded_at=_EPOCH + timedelta(milliseconds=row[5]),
+        recorded_at=_recorded(row[5]),
         happened_at=_EPOCH + timedelta(microseconds=row[6]),
         event_type=row[7],
         service=row[8],
@@ -98,3 +99,11 @@ def _stored(row: tuple[Any, ...]) -> StoredEvent:
         envelope=row[15],
         headers=row[16],
     )
+
+
+def _recorded(milliseconds: int) -> datetime:
+    """Return the record time; beyond the calendar, as a producer may set it, its nearer end."""
+    try:
+        return _EPOCH + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return _LAST if milliseconds > 0 else _FIRST
