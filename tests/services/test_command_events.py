@@ -79,6 +79,7 @@ def test_query_prints_json(spile):
     [
         ([], "5"),
         (["--type", "PRE_TOOL_USE"], "4"),
+        (["--type", "PreToolUse"], "4"),
         (["--session", "session-2"], "1"),
         (["--since", "90s"], "2"),
         (["--until", "90s"], "3"),

@@ -23,7 +23,7 @@ from spile.services.persistence import (
     store_path,
 )
 from spile.services.runtime import store_location
-from spile.topics import Catalogue
+from spile.topics import Catalogue, upper_snake
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _FOLLOW_S = 0.25
@@ -49,10 +49,21 @@ class _Moment(click.ParamType[datetime]):
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def _event_type(text: str) -> str:
+    """Read a name as its family spells it, or as the store has it."""
+    return text if text.isupper() else upper_snake(text)
+
+
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
     moment = _Moment()
     for option in (
-        click.option("--type", "event_type", metavar="TYPE", help="Such as PRE_TOOL_USE."),
+        click.option(
+            "--type",
+            "event_type",
+            type=_event_type,
+            metavar="TYPE",
+            help="Such as PRE_TOOL_USE; PreToolUse and plan.step_started are read too.",
+        ),
         click.option("--service", help="Publishing service."),
         click.option("--session", "session_id", metavar="ID", help="Session id."),
         click.option("--tool", "tool_name", metavar="NAME", help="Tool name."),
