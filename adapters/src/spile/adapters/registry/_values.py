@@ -37,16 +37,6 @@ class CompatibilityLevel(StrEnum):
         """True when all versions of a subject are looked at."""
         return self.value.endswith("_TRANSITIVE")
 
-    @property
-    def needs_backward(self) -> bool:
-        """True when readers with the new schema must read what was written with an old one."""
-        return self.value.startswith(("BACKWARD", "FULL"))
-
-    @property
-    def needs_forward(self) -> bool:
-        """True when readers with an old schema must read what is written with the new one."""
-        return self.value.startswith(("FORWARD", "FULL"))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSchema:

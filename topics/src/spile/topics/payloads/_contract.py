@@ -27,7 +27,6 @@ from spile.topics.payloads._codec import (
 )
 from spile.topics.payloads._envelope import envelope_decoder, is_event_type
 
-_EVENT_KEYS: Final = ("session_id", "workflow_id", "agent_id")
 _UUID_LENGTH: Final = 36
 
 
