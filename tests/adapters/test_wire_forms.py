@@ -225,6 +225,30 @@ def test_message_pack_that_is_no_json_object_is_poison(value):
         EventReader(CATALOGUE).read(_record(value, b"application/msgpack"))
 
 
+@pytest.mark.parametrize(
+    "items",
+    [
+        {
+            "type": "record",
+            "name": "Small",
+            "fields": [{"name": "n" * 60_000, "type": "boolean"}],
+        },
+        {"type": "enum", "name": "Small", "symbols": ["s" * 60_000]},
+    ],
+    ids=["field", "symbol"],
+)
+async def test_long_names_do_not_multiply(registry, items):
+    """Avro writes no names, JSON one for each value: a small record must not become gigabytes."""
+    schema_id = await registry.register_schema("s", {"type": "array", "items": items}, "AVRO")
+    count = 3_000
+    value = struct.pack(">bI", 0, schema_id) + b"\xf0\x2e" + bytes(count + 1)
+    record = _record(value, b"application/vnd.confluent.avro")
+    opener = Opener(SchemaFraming(registry))
+    await opener.prepare([record])
+    with pytest.raises(UndecodableError, match="60000 characters, limit 256"):
+        EventReader(CATALOGUE, opener).read(record)
+
+
 def test_an_unknown_content_type_is_refused():
     """Nothing is guessed; the error lists what is readable."""
     with pytest.raises(UndecodableError, match=r"readable here are .*msgpack") as caught:
