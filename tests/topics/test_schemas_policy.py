@@ -212,6 +212,12 @@ def released(tmp_path):
     return check
 
 
+def test_a_released_family_may_not_go(released):
+    """A family without models is as breaking as each of its event types without one."""
+    (finding,) = check_schemas(released.folder)
+    assert str(finding).startswith("orders: removed: it was released")
+
+
 def test_a_breaking_change_needs_a_new_major(released):
     """It fails with the event type, the field and the rule; a new major version is the way out."""
     for version in ("1.0.0", "1.1.0"):

@@ -13,6 +13,7 @@ from spile.topics.schemas._files import (
     RELEASES,
     Release,
     broken_releases,
+    released_families,
     releases,
     stale_files,
 )
@@ -46,7 +47,8 @@ def check_schemas(folder: Path, families: Iterable[Family] | None = None) -> lis
 
     Args:
         folder: The folder, usually `schemas`.
-        families: Those to compare with their last release; all of them by default.
+        families: Those to compare with their last release; all of them by default, and then
+            every release must have its family still.
 
     Raises:
         OSError: The folder cannot be read.
@@ -60,6 +62,8 @@ def check_schemas(folder: Path, families: Iterable[Family] | None = None) -> lis
         _from_line(line, "restore it from version control: releases never change")
         for line in broken_releases(folder)
     ]
+    if families is None:
+        found += _removed(folder)
     for one in FAMILIES.values() if families is None else families:
         known = releases(folder, one.name)
         if known:
@@ -67,6 +71,18 @@ def check_schemas(folder: Path, families: Iterable[Family] | None = None) -> lis
             found += made
             found += _avro_since(folder, known[-1], one, seen={each.place for each in made})
     return found
+
+
+def _removed(folder: Path) -> list[Finding]:
+    return [
+        Finding(
+            place=name,
+            message="removed: it was released, and no models stand behind it any more",
+            way_out="bring its models back: topics and stores hold its events",
+        )
+        for name in released_families(folder)
+        if name not in FAMILIES
+    ]
 
 
 def _from_line(line: str, way_out: str) -> Finding:

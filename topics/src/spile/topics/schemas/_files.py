@@ -123,6 +123,16 @@ class Release:
     schema: JsonSchema
 
 
+def released_families(folder: Path) -> list[str]:
+    """
+    Return the names of all families that were ever released, sorted.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    return sorted(home.name for home in (folder / RELEASES).glob("*") if home.is_dir())
+
+
 def releases(folder: Path, family: str) -> list[Release]:
     """
     Return the released versions of a family, the oldest first.
