@@ -49,6 +49,14 @@ def test_the_quick_and_the_slow_way_read_the_same(record, event, times):
         assert read.facts.service == "shop"
 
 
+def test_an_environment_of_any_name_is_read(event):
+    """What a publisher of the environment `qa` writes is no poison for its readers."""
+    encoder = EventEncoder(CATALOGUE, environment="qa", service="shop")
+    made = encoder.encode(OutgoingEvent(event_type="PRE_TOOL_USE", payload=event)).record
+    record = Record(made.topic, 0, 7, 0, made.key, made.value, tuple(made.headers))
+    assert EventReader(CATALOGUE).read(record).payload == event
+
+
 @pytest.mark.parametrize(
     ("headers", "field"),
     [

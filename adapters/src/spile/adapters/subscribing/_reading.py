@@ -133,6 +133,9 @@ class EventReader:
 
     def _contract(self, topic: str, event_type: str) -> EventContract:
         contracts = self._catalogue.contracts(topic)
+        if contracts is None:
+            # Environments have any name; on the bus it stands first.
+            contracts = self._catalogue.contracts(topic, (topic.partition(".")[0],))
         contract = None if contracts is None else contracts.get(event_type)
         if contract is None:
             holds = ", ".join(contracts) if contracts else "nothing that the catalogue knows"
