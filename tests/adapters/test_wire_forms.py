@@ -29,6 +29,7 @@ from spile.adapters.wire import (
 from spile.spi import (
     ConfigurationError,
     InvalidEventError,
+    MessageTooLargeError,
     RegistryUnavailableError,
     SchemaError,
     UndecodableError,
@@ -147,6 +148,21 @@ async def test_an_integer_that_the_form_has_not_is_refused(registry, publish):
             MessagePackForm(),
             ("PRE_TOOL_USE", _tool_call().model_copy(update={"parameters": {"n": 2**64}})),
         )
+
+
+@pytest.mark.parametrize("name", FORMS)
+async def test_too_large_is_one_error_in_every_form(name, registry):
+    """An envelope beyond the record's limit is refused as too large, whatever the form."""
+    publisher = EventPublisher(
+        MemoryCluster({TOPIC: 1}).sender(),
+        CATALOGUE,
+        environment="dev",
+        service="shop",
+        form=FORMS[name](registry),
+    )
+    call = PreToolUseEvent(agent_id=uuid4(), tool_name="Read", parameters={"x": "a" * 900_000})
+    with pytest.raises(MessageTooLargeError):
+        await publisher.publish("PRE_TOOL_USE", call, metadata={"x": "b" * 900_000})
 
 
 @pytest.fixture

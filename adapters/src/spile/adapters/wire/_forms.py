@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from spile.adapters.registry import SchemaFraming, SchemaRegistry, frame, subject_for
 from spile.adapters.wire import _content_types as content_types
-from spile.spi import RegistryUnavailableError
-from spile.topics import Route
+from spile.spi import MessageTooLargeError, RegistryUnavailableError
+from spile.topics import MAX_RECORD_BYTES, Route
 from spile.topics.encodings import (
     AvroSchema,
     envelope_schema,
@@ -46,6 +46,7 @@ class WireForm(Protocol):
 
         Raises:
             InvalidEventError: It holds what the form cannot.
+            MessageTooLargeError: It is too large for the form.
         """
         ...
 
@@ -130,7 +131,21 @@ class AvroForm(_FramedForm):
         await self._register(route, parsed.name, schema, "AVRO")
 
     def write(self, route: Route, envelope: bytes) -> bytes:
-        """Encode an envelope."""
+        """
+        Encode an envelope.
+
+        Raises:
+            InvalidEventError: It is not of the schema.
+            MessageTooLargeError: As JSON, which readers make of it, it is larger than a record.
+        """
+        if len(envelope) > MAX_RECORD_BYTES:
+            raise MessageTooLargeError(
+                f"envelope of {route.event_type} for {route.topic} has {len(envelope):,} bytes as "
+                f"JSON; the limit is {MAX_RECORD_BYTES:,}",
+                size_bytes=len(envelope),
+                limit_bytes=MAX_RECORD_BYTES,
+                event_type=route.event_type,
+            )
         framed = self._frame(route, b"")
         schema = self._schemas[route.topic, route.event_type]
         return framed + json_to_avro(schema, envelope)
