@@ -27,6 +27,8 @@ from spile.adapters.wire import (
     wire_form,
 )
 from spile.spi import (
+    BrokerUnavailableError,
+    ClosedError,
     ConfigurationError,
     InvalidEventError,
     MessageTooLargeError,
@@ -163,6 +165,25 @@ async def test_too_large_is_one_error_in_every_form(name, registry):
     call = PreToolUseEvent(agent_id=uuid4(), tool_name="Read", parameters={"x": "a" * 900_000})
     with pytest.raises(MessageTooLargeError):
         await publisher.publish("PRE_TOOL_USE", call, metadata={"x": "b" * 900_000})
+
+
+async def test_the_registry_is_closed_although_the_sender_fails(registry, cluster):
+    """A broker that is away at the end leaves no connection to the registry open."""
+
+    class Failing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(cluster.sender(), name)
+
+        async def close(self) -> None:
+            raise BrokerUnavailableError("away")
+
+    publisher = EventPublisher(
+        Failing(), CATALOGUE, environment="dev", service="shop", form=AvroForm(registry)
+    )
+    with pytest.raises(BrokerUnavailableError):
+        await publisher.close()
+    with pytest.raises(ClosedError):
+        await registry.get_schema(1)
 
 
 @pytest.fixture

@@ -218,11 +218,13 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         """Flush within the sender's close deadline; calling it again is a no-op."""
         if not self._closed:
             self._closed = True
-            await self._gatherer.hand_over()
-            await self._sender.close()
-            await self._gatherer.close(_CLOSE_LIMIT_S)
-            if self._form is not None:
-                await self._form.close()
+            try:
+                await self._gatherer.hand_over()
+                await self._sender.close()
+                await self._gatherer.close(_CLOSE_LIMIT_S)
+            finally:
+                if self._form is not None:
+                    await self._form.close()
 
     async def __aenter__(self) -> Self:
         return self
