@@ -234,3 +234,22 @@ def test_routes_are_remembered_within_bounds():
     for number in range(10_050):
         _resolve(catalogue, "agent.routing.failed.v1", payload_type=f"X_{number}")
     assert len(catalogue._routes) <= 10_000
+
+
+def test_a_template_of_several_services_keeps_each_on_its_topic():
+    """Two templates of one name, each for its own service: none publishes on the other's topic."""
+    one, other = (
+        TopicSpec(
+            name="{service}.plan.made.v1",
+            owner="plan",
+            models={"PLAN_MADE": None},
+            services=(service,),
+        )
+        for service in ("one", "other")
+    )
+    catalogue = default_catalogue().with_topics(one, other)
+    for service in ("one", "other"):
+        route = catalogue.resolve("PLAN_MADE", environment="dev", service=service)
+        assert route.topic == f"dev.{service}.plan.made.v1"
+    with pytest.raises(UnknownTopicError, match=r"one\.plan\.made\.v1, other\.plan\.made\.v1"):
+        catalogue.resolve("PLAN_MADE", environment="dev", service="third")

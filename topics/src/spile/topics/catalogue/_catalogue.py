@@ -349,9 +349,12 @@ class Catalogue:
         if not spec.is_template:
             return spec
         segment = kebab(service)
-        if spec.services:
-            segment = _own_segment(spec, segment)
-        elif segment not in self._services:
+        # A template may be there several times, each for services of its own.
+        twins = [twin for twin in specs if twin.name == spec.name]
+        own = _services([name for twin in twins for name in twin.services])
+        if all(twin.services for twin in twins):
+            segment = _own_segment(spec, own, segment)
+        elif segment not in own and segment not in self._services:
             raise UnknownTopicError(
                 f"service {service[:80]!r} is not in the catalogue, which has "
                 f"{_listed(self.services)}: add it by with_services({service[:80]!r})",
@@ -387,9 +390,8 @@ def _instantiate(specs: Sequence[TopicSpec], services: Mapping[str, str]) -> dic
     return topics
 
 
-def _own_segment(spec: TopicSpec, segment: str) -> str:
+def _own_segment(spec: TopicSpec, own: Mapping[str, str], segment: str) -> str:
     """Return who of a template's own services an event belongs to."""
-    own = _services(spec.services)
     if segment in own:
         return segment
     if len(own) == 1:
