@@ -27,7 +27,7 @@ from spile.spi import (
     UnknownTopicError,
 )
 from spile.topics import TopicSpec, default_catalogue
-from spile.topics.events import PreToolUseEvent
+from spile.topics.events import EventMetadata, PreToolUseEvent
 
 TOOL_TOPIC = "dev.shop.tool.recorded.v1"
 ORDER_TOPIC = "dev.shop.orders.order-placed.v1"
@@ -137,6 +137,21 @@ async def test_metadata_reaches_envelope_and_tracers(publisher, cluster):
     assert headers["trace_id"].decode() == trace["trace_id"]
     assert headers["traceparent"].startswith(b"00-4bf92f")
     assert json.loads(cluster.history[0].value)["metadata"]["team"] == "search"
+
+
+async def test_an_events_own_trace_reaches_tracers(publisher, cluster):
+    """What stands in its metadata is lent to the headers, unless the caller names another."""
+    ids = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"}
+    event = tool_use().model_copy(update={"metadata": EventMetadata(**ids)})
+    await publisher.publish("PRE_TOOL_USE", event)
+    await publisher.publish("PRE_TOOL_USE", event, metadata={"trace_id": "f" * 32})
+    odd = EventMetadata(trace_id="zzz", span_id="zzz")
+    await publisher.publish("PRE_TOOL_USE", event.model_copy(update={"metadata": odd}))
+    own, given, none = (dict(record.headers) for record in cluster.history)
+    assert own["trace_id"].decode() == ids["trace_id"]
+    assert own["traceparent"].decode() == f"00-{ids['trace_id']}-{ids['span_id']}-01"
+    assert (given["trace_id"], "span_id" in given) == (b"f" * 32, False)
+    assert not {"trace_id", "span_id", "traceparent"} & set(none)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -28,6 +29,7 @@ from spile.topics.encodings import (
     serialize_for_storage,
 )
 from spile.topics.encodings._compression import DICTIONARIES, _dictionary, compress
+from spile.topics.events import PreToolUseEvent
 
 EVENTS = [made.event for made in islice(MockEventGenerator(seed=11).generate_traffic(), 50)]
 
@@ -246,3 +248,19 @@ def test_bombs_take_little_memory():
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) < 200
+
+
+@pytest.mark.parametrize("data", ["text", None, 10**9, [1]])
+def test_what_is_no_bytes_is_refused(data):
+    """A number would make as many zeros."""
+    with pytest.raises(UndecodableError, match="expected bytes"):
+        deserialize(data)
+
+
+def test_compressed_bytes_name_their_reader():
+    """The likeliest mistake gets the way out."""
+    event = PreToolUseEvent(agent_id=uuid4(), tool_name="Read", parameters={})
+    data, _ = serialize_for_storage(event)
+    with pytest.raises(UndecodableError, match="deserialize_from_storage"):
+        deserialize_from_stream(data)
+    assert deserialize(memoryview(data)) == event

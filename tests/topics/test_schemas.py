@@ -195,3 +195,9 @@ def test_a_schema_for_a_registry_states_no_version(kind, place):
     grown["$defs"][kind]["properties"]["extra"] = {"type": "string"}
     assert compare(made, grown) == []
     jsonschema.Draft202012Validator.check_schema(made)
+
+
+def test_what_was_never_released_is_a_finding(tmp_path):
+    """Without releases there is nothing that changes are held to."""
+    places = {finding.place for finding in check_schemas(tmp_path)}
+    assert set(FAMILIES) <= places

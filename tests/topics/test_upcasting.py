@@ -8,7 +8,7 @@ import pytest
 from spile.spi import ConfigurationError, InvalidEventError, UndecodableError
 from spile.topics import EventContract, Upcast, default_catalogue
 from spile.topics._upcasting import Upcasts
-from spile.topics.events import ObservabilityEvent
+from spile.topics.events import ObservabilityEvent, parse
 
 
 def _step(source, target, change=dict):
@@ -203,3 +203,15 @@ def test_a_step_that_breaks_refuses_the_payload(change, reason, read):
     with pytest.raises(UndecodableError, match=reason) as caught:
         getattr(contract, read)(msgspec.Raw(b'{"secret":"hunter2"}'), "1.0.0")
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("metadata", [..., {}, {"source_service": "x"}])
+def test_an_event_that_states_no_version_is_of_the_first(metadata):
+    """Producers of 1.0.0 often left it out."""
+    event = _post("1.0.0")
+    del event["metadata"]
+    if metadata is not ...:
+        event["metadata"] = metadata
+    parsed = parse(event)
+    assert parsed.execution_time_ms == 12.5
+    assert parsed.metadata.schema_version == "1.1.0"

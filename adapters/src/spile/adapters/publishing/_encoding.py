@@ -181,6 +181,8 @@ class EventEncoder:
             metadata, more = self._metadata(metadata, lane.route.event_type)
             redacted = [*redacted, *more]
             _add_metadata_headers(headers, metadata)
+        if prepared.trace_id is not None and (metadata is None or "trace_id" not in metadata):
+            _add_trace(headers, prepared.trace_id, prepared.span_id)
         key = event.partition_key or prepared.key or correlation_id
         if redaction is not None and key not in redaction.clean_keys:
             key, redacted = redaction.key(key, redacted)
@@ -289,12 +291,23 @@ def _add_metadata_headers(headers: WireHeaders, metadata: dict[str, ContextValue
         if isinstance(value, str | int) and not isinstance(value, bool):
             headers.append((name, str(value).encode()))
     trace_id, span_id = metadata.get("trace_id"), metadata.get("span_id")
-    if (
-        isinstance(trace_id, str)
-        and isinstance(span_id, str)
-        and _TRACE_ID.fullmatch(trace_id)
-        and _SPAN_ID.fullmatch(span_id)
-    ):
+    if isinstance(trace_id, str) and isinstance(span_id, str):
+        _add_traceparent(headers, trace_id, span_id)
+
+
+def _add_trace(headers: WireHeaders, trace_id: str, span_id: str | None) -> None:
+    """Lend the headers the trace of a payload, where it is W3C's; other text stays where it is."""
+    if not _TRACE_ID.fullmatch(trace_id):
+        return
+    headers.append(("trace_id", trace_id.encode()))
+    if span_id is not None and _SPAN_ID.fullmatch(span_id):
+        headers.append(("span_id", span_id.encode()))
+        _add_traceparent(headers, trace_id, span_id)
+
+
+def _add_traceparent(headers: WireHeaders, trace_id: str, span_id: str) -> None:
+    """Add the form that OpenTelemetry tools read. Source: W3C Trace Context, "traceparent"."""
+    if _TRACE_ID.fullmatch(trace_id) and _SPAN_ID.fullmatch(span_id):
         headers.append(("traceparent", f"00-{trace_id}-{span_id}-01".encode()))
 
 

@@ -205,11 +205,15 @@ class EventSerializer:
         return data, metadata
 
     def _opened(self, data: bytes, metadata: Mapping[str, Any] | None, limit: int) -> bytes:
-        data = bytes(data)
+        data = _as_bytes(data)
         if len(data) > limit:
             raise UndecodableError(f"{len(data)} bytes are more than the limit of {limit}")
         if metadata is not None:
             _compare(data, metadata, self.format)
+        if not self.is_compressed and data.startswith(_ZSTD):
+            raise UndecodableError(
+                "the bytes are compressed; `deserialize` and `deserialize_from_storage` read them"
+            )
         return decompress(data, limit) if self.is_compressed else data
 
     def _joined(self, parts: list[bytes]) -> bytes:
@@ -236,6 +240,15 @@ def schema_version(event: BaseModel) -> str:
         return event.metadata.schema_version
     stated = event.__dict__.get("schema_version") or event.__dict__.get("event_version")
     return stated if isinstance(stated, str) else "1.0.0"
+
+
+def _as_bytes(data: object) -> bytes:
+    """Return bytes of what holds bytes; a number would make as many zeros."""
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, (bytearray, memoryview)):
+        return bytes(data)
+    raise UndecodableError(f"expected bytes, got {type(data).__name__}")
 
 
 def _compare(data: bytes, metadata: Mapping[str, Any], wanted: SerializationFormat) -> None:
@@ -331,7 +344,7 @@ def deserialize(data: bytes, metadata: Mapping[str, Any] | None = None) -> Any:
         UndecodableError: As `EventSerializer.deserialize`.
         ConfigurationError: The bytes are compressed and `zstandard` is not installed.
     """
-    data = bytes(data)
+    data = _as_bytes(data)
     if len(data) > MAX_PAYLOAD_BYTES:
         raise UndecodableError(f"{len(data)} bytes are more than the limit of {MAX_PAYLOAD_BYTES}")
     if metadata is not None:

@@ -14,7 +14,7 @@ from spile.topics._event_names import upper_snake
 from spile.topics._json import find_non_finite, is_deeper, json_encoder
 from spile.topics._limits import MAX_ENVELOPE_DEPTH, MAX_RECORD_BYTES
 from spile.topics.events._models import MODELS, Wrapped, wire_name
-from spile.topics.events.observability import ObservabilityEvent
+from spile.topics.events.observability import UPCASTS, ObservabilityEvent
 from spile.topics.events.observability._base import explain
 from spile.topics.events.telemetry import telemetry_model
 from spile.topics.payloads._envelope import decode_envelope, is_event_type
@@ -31,7 +31,8 @@ def parse(data: bytes | str | Mapping[str, Any]) -> BaseModel:
     telemetry (`plan.step_started`), or in the envelope around it, whose payload is returned.
     Observability events are read nested and flat. Of a key that stands twice in an object the last
     counts, as everywhere on the bus. Requests and their answers do not say what they are: without
-    an envelope they stand in an object with `event_type` and `payload`.
+    an envelope they stand in an object with `event_type` and `payload`. An observability event that
+    states no version is one of 1.0.0, from before events stated it; of an envelope the header says.
 
     Args:
         data: JSON of at most `MAX_RECORD_BYTES`, nested at most `MAX_ENVELOPE_DEPTH` deep, or an
@@ -53,7 +54,17 @@ def parse(data: bytes | str | Mapping[str, Any]) -> BaseModel:
     values = cast("dict[str, Any]", value)
     if _is_envelope(values):
         return _read_envelope(raw)
-    return _read_bare(_model_of(values), raw)
+    model = _model_of(values)
+    if issubclass(model, ObservabilityEvent) and _states_no_version(values):
+        return model.parse(UPCASTS.apply(values, UPCASTS.known[0]))
+    return _read_bare(model, raw)
+
+
+def _states_no_version(event: Mapping[str, Any]) -> bool:
+    metadata = event.get("metadata")
+    if metadata is None:
+        return True
+    return isinstance(metadata, dict) and "schema_version" not in metadata
 
 
 def _as_json(data: bytes | str | Mapping[str, Any]) -> bytes:

@@ -54,6 +54,8 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
         causation_id: Its own causation id, likewise.
         timestamp: Its own time, ISO 8601 in UTC, likewise.
         key: What the record is keyed by; None when the payload does not say.
+        trace_id: Its own trace id, as it stands there: 32 hexadecimal digits if it is W3C's.
+        span_id: Its own span id, likewise with 16.
     """
 
     payload_json: bytes
@@ -62,6 +64,8 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
     causation_id: str | None = None
     timestamp: str | None = None
     key: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
 
 
 class EventContract:
@@ -183,11 +187,9 @@ class EventContract:
 
     def _prepared_event(self, data: bytes, values: Mapping[str, Any]) -> Prepared:
         get = values.get
-        metadata = values["metadata"]
-        if isinstance(metadata, dict):
-            correlation_id = _id_text(cast("dict[str, Any]", metadata).get("correlation_id"))
-        else:
-            correlation_id = _id_text(metadata.correlation_id)
+        given: Any = values["metadata"]
+        metadata = cast("dict[str, Any]", given if type(given) is dict else given.__dict__)
+        correlation_id = _id_text(metadata.get("correlation_id"))
         key = get("session_id") or get("workflow_id") or get("agent_id")
         return Prepared(
             data,
@@ -196,6 +198,8 @@ class EventContract:
             None,
             values["timestamp"],
             correlation_id if key is None else _id_text(key),
+            metadata.get("trace_id"),
+            metadata.get("span_id"),
         )
 
     def _prepared(self, data: bytes, values: Mapping[str, Any]) -> Prepared:

@@ -66,6 +66,14 @@ def check_schemas(folder: Path, families: Iterable[Family] | None = None) -> lis
         found += _removed(folder)
     for one in FAMILIES.values() if families is None else families:
         known = releases(folder, one.name)
+        if not known and families is None:
+            found.append(
+                Finding(
+                    place=one.name,
+                    message="was never released, so nothing holds its changes to a rule",
+                    way_out="run `spile schemas release` and commit the files",
+                )
+            )
         if known:
             made = _since(known[-1], one)
             found += made
