@@ -214,8 +214,9 @@ def released(tmp_path):
 
 def test_a_released_family_may_not_go(released):
     """A family without models is as breaking as each of its event types without one."""
-    (finding,) = check_schemas(released.folder)
-    assert str(finding).startswith("orders: removed: it was released")
+    lines = [str(finding) for finding in check_schemas(released.folder)]
+    (line,) = [line for line in lines if "never released" not in line]
+    assert line.startswith("orders: removed: it was released")
 
 
 def test_a_breaking_change_needs_a_new_major(released):
