@@ -8,8 +8,6 @@ Whatever the bytes are, reading ends with the event or with one `UndecodableErro
 memory.
 """
 
-from spile.topics.encodings._avro import AvroSchema, avro_to_json, json_to_avro
-from spile.topics.encodings._avro_models import avro_schema, envelope_schema
 from spile.topics.encodings._envelopes import json_to_message_pack, message_pack_to_json
 from spile.topics.encodings._serializer import (
     DEFAULT_PAYLOAD_BYTES,
@@ -21,6 +19,13 @@ from spile.topics.encodings._serializer import (
     deserialize_from_stream,
     serialize_for_storage,
     serialize_for_stream,
+)
+from spile.topics.encodings.avro import (
+    AvroSchema,
+    avro_schema,
+    avro_to_json,
+    envelope_schema,
+    json_to_avro,
 )
 
 __all__ = [

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 
 from spile.spi import InvalidEventError, SchemaError, UndecodableError
 from spile.topics._event_names import upper_snake
-from spile.topics.encodings._avro import AvroSchema
-from spile.topics.encodings._avro_models import avro_schema
 from spile.topics.encodings._message_pack import FastPath, pack, short, tree_to_json
+from spile.topics.encodings.avro._models import avro_schema
+from spile.topics.encodings.avro._schema import AvroSchema
 from spile.topics.events import MODELS, ObservabilityEvent, TelemetryEvent, telemetry_model
 from spile.topics.events._models import Wrapped, wire_name
 from spile.topics.events.telemetry._registry import telemetry_models

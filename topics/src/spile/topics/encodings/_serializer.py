@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from pydantic import BaseModel
@@ -13,10 +13,10 @@ from pydantic import BaseModel
 from spile.spi import ConfigurationError, MessageTooLargeError, UndecodableError
 from spile.topics._limits import MAX_PAYLOAD_BYTES
 from spile.topics.encodings import _forms as forms
-from spile.topics.encodings._avro import AvroSchema
 from spile.topics.encodings._compression import compress, decompress, dictionary_of
 from spile.topics.encodings._message_pack import unpack
 from spile.topics.encodings._truncation import truncated
+from spile.topics.encodings.avro._schema import AvroSchema
 from spile.topics.events import ObservabilityEvent
 
 DEFAULT_PAYLOAD_BYTES: Final = 50_000
@@ -247,7 +247,7 @@ def _as_bytes(data: object) -> bytes:
     if isinstance(data, bytes):
         return data
     if isinstance(data, (bytearray, memoryview)):
-        return bytes(data)
+        return bytes(cast("bytearray", data))
     raise UndecodableError(f"expected bytes, got {type(data).__name__}")
 
 

@@ -12,9 +12,9 @@ import msgspec
 from spile.spi import InvalidEventError, SchemaError, UndecodableError
 from spile.topics._json import is_deeper, json_encoder
 from spile.topics._limits import MAX_ENVELOPE_DEPTH, MAX_RECORD_BYTES
-from spile.topics.encodings._avro_read import MAX_VALUES, PROBLEMS, Reader, reader_of
-from spile.topics.encodings._avro_types import AvroType, SchemaReader
-from spile.topics.encodings._avro_write import MismatchError, Writer, load_fastavro
+from spile.topics.encodings.avro._reading import MAX_VALUES, PROBLEMS, Reader, reader_of
+from spile.topics.encodings.avro._types import AvroType, SchemaReader
+from spile.topics.encodings.avro._writing import MismatchError, Writer, load_fastavro
 
 MAX_SCHEMA_BYTES: Final = 64 * 1024
 """Largest schema, as compact JSON."""

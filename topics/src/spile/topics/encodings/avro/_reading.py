@@ -23,7 +23,7 @@ import msgspec
 from spile.spi import UndecodableError
 from spile.topics._json import is_deeper
 from spile.topics._limits import MAX_JSON_DEPTH
-from spile.topics.encodings._avro_types import AvroType
+from spile.topics.encodings.avro._types import AvroType
 
 MAX_ITEMS: Final = 100_000
 """Most items of one array or map."""

@@ -25,7 +25,7 @@ from msgspec import Meta
 from spile.spi import ConfigurationError, SchemaError
 from spile.topics._json import find_non_finite, is_deeper, json_encoder
 from spile.topics._limits import MAX_JSON_DEPTH
-from spile.topics.encodings._avro_types import AvroField, AvroType
+from spile.topics.encodings.avro._types import AvroField, AvroType
 
 _LARGEST: Final = sys.float_info.max
 _LARGEST_FLOAT: Final = (2 - 2**-23) * 2.0**127
