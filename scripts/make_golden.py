@@ -1,7 +1,7 @@
 """
 Write events of the present versions as golden files, which every later release must still read.
 
-    .venv/bin/python scripts/make_golden.py tests/topics/golden
+    .venv/bin/python scripts/make_golden.py tests/topics/schemas/golden
 
 A file that is there is never written again: it is what that release wrote. Each line is one event
 in every encoding, with the Avro schema's version that the fingerprint stands for.

@@ -18,7 +18,7 @@ from spile.topics.events import MODELS, UPCASTS, ObservabilityEvent
 from spile.topics.schemas import FAMILIES
 
 GOLDEN = Path(__file__).parent / "golden"
-RELEASES = Path(__file__).parents[2] / "schemas" / "releases"
+RELEASES = Path(__file__).parents[3] / "schemas" / "releases"
 
 
 def _lines() -> Iterator[Any]:

@@ -346,7 +346,7 @@ def test_an_unknown_family_is_refused():
 
 def test_observability_1_1_added_three_fields():
     """What 1.1.0 added to 1.0.0: how a result was cut, and how long the call took."""
-    folder = Path(__file__).parents[2] / "schemas"
+    folder = Path(__file__).parents[3] / "schemas"
     old, new = releases(folder, "observability_events")[:2]
     one = FAMILIES["observability_events"]
     found = changes(old.schema, new.schema, name=one.name, version_fields=one.version_fields)
@@ -358,7 +358,7 @@ def test_observability_1_1_added_three_fields():
 
 def test_every_family_has_a_release_of_its_version():
     """What is in use is released, so that the next change is seen."""
-    folder = Path(__file__).parents[2] / "schemas"
+    folder = Path(__file__).parents[3] / "schemas"
     for name, one in FAMILIES.items():
         known = [release.version for release in releases(folder, name)]
         assert Version.parse(one.version) in known, name
@@ -368,7 +368,7 @@ def test_every_family_has_a_release_of_its_version():
 
 def test_avro_readers_of_a_release_read_the_one_before():
     """Within a major version the Avro schemas of a release read what the one before wrote."""
-    folder = Path(__file__).parents[2] / "schemas"
+    folder = Path(__file__).parents[3] / "schemas"
     compared = 0
     for name in FAMILIES:
         known = releases(folder, name)
