@@ -19,6 +19,13 @@ from spile.topics import Catalogue, Envelope, EventContract, decode_envelope
 TICK: Final = b"TICK"
 """Event type of records that only let time pass for the archive; no store keeps them."""
 
+_JSON: Final = b"application/json"
+_PLACES: Final[Mapping[str, Mapping[str, str]]] = {
+    "SESSION_START": {"session_id": "event_id"},
+    "STEP_RECORDED": {"tool_name": "step.content.tool_name"},
+}
+"""Where the facts of a row stand in payloads that have them under another name."""
+
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -122,11 +129,15 @@ class Decoder:
         if headers.get("event_type") == TICK:
             return None
         check_headers(headers)
+        wire = record.headers
         value = self._opener.open(headers["content_type"], value)
+        if value is not record.value:  # what is stored is JSON, and must say so
+            wire = [(n, _JSON if n == "content_type" else v) for n, v in wire]
         envelope = decode_envelope(value)
         check_agreement(headers, envelope)
         payload = self._payload(record.topic, headers, envelope)
         causation = envelope.causation_id
+        places = _PLACES.get(envelope.event_type, {})
         return Row(
             envelope.event_id.bytes,
             record.topic,
@@ -138,12 +149,12 @@ class Decoder:
             envelope.service,
             envelope.correlation_id.bytes,
             causation.bytes if causation is not None else None,
-            _fact(payload, "session_id"),
-            _fact(payload, "agent_id"),
-            _fact(payload, "tool_name"),
+            _fact(payload, places.get("session_id", "session_id")),
+            _fact(payload, places.get("agent_id", "agent_id")),
+            _fact(payload, places.get("tool_name", "tool_name")),
             record.key,
             _text(value),
-            _headers_text(record.headers),
+            _headers_text(wire),
         )
 
     def _payload(self, topic: str, headers: Mapping[str, bytes], envelope: Envelope) -> Any:
@@ -171,11 +182,13 @@ class Decoder:
             return found
 
 
-def _fact(payload: Any, name: str) -> str | None:
-    if isinstance(payload, dict):
-        value = cast("dict[str, Any]", payload).get(name)
-    else:
-        value = getattr(payload, name, None)
+def _fact(payload: Any, place: str) -> str | None:
+    value: Any = payload
+    for name in place.split("."):
+        if isinstance(value, dict):
+            value = cast("dict[str, Any]", value).get(name)
+        else:
+            value = getattr(value, name, None)
     if isinstance(value, str):
         return value
     return str(value) if isinstance(value, UUID) else None
