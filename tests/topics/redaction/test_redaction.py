@@ -194,6 +194,19 @@ def test_names_of_objects_are_looked_at():
     assert found.value == {"REDACTED": 1, "REDACTED 2": 2, "plain": 3}
 
 
+def test_a_replaced_name_never_takes_the_place_of_another():
+    """What stands under a name of the object's own stays, before and after the replaced one."""
+    one, other = "ghp_" + "a1B2c3D4e5" * 3, "ghp_" + "b1B2c3D4e5" * 3
+    value = {one: 1, "REDACTED": 3, other: {"x": 4}, "REDACTED 2": 5}
+
+    found = Redactor().redact(value)
+
+    assert list(found.value.values()) == [1, 3, {"x": 4}, 5]
+    assert found.value["REDACTED"] == 3
+    assert found.value["REDACTED 2"] == 5
+    assert found.fields == ("REDACTED 3", "REDACTED 4")
+
+
 def test_configured_paths_go_from_envelope_or_payload():
     """`*` is any one name, lists are transparent, and all below goes."""
     redactor = Redactor(RedactionRules(paths=("payload.parameters.env.*", "people.name")))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Final, cast
 
 import msgspec
@@ -141,8 +142,12 @@ class Walk:
         self._enter(path)
         made: dict[str, Any] = {}
         labelled = self._labelled(value)
+        numbers = count(2)
         for name, item in value.items():
-            shown = self._key(name, made, path)
+            shown = name
+            if (clean := self.scrub(name)) is not name:
+                shown = _unused(clean, value, made, numbers)
+                self.note((*path, shown))
             here = (*path, shown)
             if self._is_marked((*path, name)):
                 made[shown] = self._all_of(item, here)
@@ -176,17 +181,6 @@ class Walk:
 
     def _is_strong(self, name: str) -> bool:
         return self.names.matches(name) and not self.names.is_weak(name)
-
-    def _key(self, name: str, made: dict[str, Any], path: Path) -> str:
-        """Return a name without secrets, not yet used in the object."""
-        clean = self.scrub(name)
-        if clean is name:
-            return name
-        unique, number = clean, len(made) + 1
-        while unique in made:
-            unique, number = f"{clean} {number}", number + 1
-        self.note((*path, unique))
-        return unique
 
     def _labelled(self, value: dict[str, Any]) -> str | None:
         """Return the field that holds the value of `{"name": "password", "value": ...}`."""
@@ -250,6 +244,14 @@ class Walk:
         if isinstance(item, str):
             done = cast("Any", holder)[at] != item
             self.leaves.append(Leaf(holder=holder, at=at, text=item, path=path, done=done))
+
+
+def _unused(name: str, given: Container, made: Container, numbers: Iterator[int]) -> str:
+    """Return a new name that stands neither in the object as given nor in the one made of it."""
+    unique = name
+    while unique in given or unique in made:
+        unique = f"{name} {next(numbers)}"
+    return unique
 
 
 def _fits(pattern: tuple[str, ...], names: tuple[str, ...]) -> bool:
