@@ -17,6 +17,7 @@ from spile.spi import (
     BrokerUnavailableError,
     CircuitOpenError,
     ClosedError,
+    ConfigurationError,
     DeliveryTimeoutError,
     InvalidEventError,
     MessageTooLargeError,
@@ -210,6 +211,35 @@ async def test_many_are_all_or_nothing_at_validation(publisher, cluster):
         await publisher.publish_many(events)
     assert caught.value.index == 3
     assert not cluster.history
+
+
+@pytest.mark.parametrize(
+    ("field", "facts"),
+    [
+        ("metadata", {"metadata": {"trace_id": "a\ud800"}}),
+        ("metadata", {"metadata": {"note": ["a", "\udfff"]}}),
+        ("metadata", {"metadata": {"\ud800": "a"}}),
+        ("partition_key", {"partition_key": "a\udc80"}),
+    ],
+)
+async def test_text_that_is_no_unicode_is_refused(publisher, cluster, field, facts):
+    """The error names the field and, of many events, which; nothing was sent."""
+    good = OutgoingEvent(event_type="PRE_TOOL_USE", payload=tool_use())
+    bad = OutgoingEvent(event_type="PRE_TOOL_USE", payload=tool_use(), **facts)
+    with pytest.raises(InvalidEventError, match="PRE_TOOL_USE") as caught:
+        await publisher.publish_event(bad)
+    assert caught.value.field == field
+    with pytest.raises(InvalidEventError) as caught:
+        await publisher.publish_many([good, good, bad])
+    assert caught.value.index == 2
+    assert not cluster.history
+    str(caught.value).encode()
+
+
+async def test_a_service_that_is_no_unicode_is_refused_at_once(cluster, catalogue):
+    """No publisher is made."""
+    with pytest.raises(ConfigurationError, match="service"):
+        EventPublisher(cluster.sender(), catalogue, environment="dev", service="shop\ud800")
 
 
 async def test_many_keep_their_order(publisher, cluster):

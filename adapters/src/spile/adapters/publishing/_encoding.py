@@ -15,7 +15,12 @@ from spile.adapters.delivery._headers import utc_text
 from spile.adapters.delivery._records import OutgoingEvent, OutgoingRecord, WireHeaders
 from spile.adapters.publishing._redacting import EventRedaction, chosen_redactor, noted
 from spile.adapters.wire import WireForm
-from spile.spi import ContextValue, InvalidEventError, MessageTooLargeError
+from spile.spi import (
+    ConfigurationError,
+    ContextValue,
+    InvalidEventError,
+    MessageTooLargeError,
+)
 from spile.topics import (
     MAX_PAYLOAD_BYTES,
     MAX_RECORD_BYTES,
@@ -85,6 +90,9 @@ class EventEncoder:
         form: How values are encoded; JSON by default. Each route must be prepared for it.
         redactor: Takes out secrets before anything is encoded; True is one with the built-in
             rules, False writes events as they are.
+
+    Raises:
+        ConfigurationError: The name of the service is no Unicode.
     """
 
     def __init__(
@@ -103,6 +111,11 @@ class EventEncoder:
         self._content_type = _CONTENT_TYPE if form is None else ("content_type", form.content_type)
         self._environment = environment
         self._service = service
+        if not _is_unicode(service):
+            raise ConfigurationError(
+                f"the service {service!r} holds half a surrogate pair, which UTF-8 cannot write",
+                setting="service",
+            )
         self._service_json = _encode_json(service)
         self._source = ("source", service.encode())
         self._lanes: dict[tuple[str, str | None, str | None], _Lane] = {}
@@ -120,7 +133,7 @@ class EventEncoder:
         """Say whether a secret may stand in what `encode` left for a look."""
         return self._redaction is not None and self._redaction.suspects(unseen)
 
-    def encode(  # noqa: C901, PLR0912 - a call per step would cost more than the step
+    def encode(  # noqa: C901, PLR0912, PLR0915 - a call per step would cost more than the step
         self, event: OutgoingEvent, now: str | None = None, unseen: list[bytes] | None = None
     ) -> Encoded:
         """
@@ -137,7 +150,8 @@ class EventEncoder:
 
         Raises:
             UnknownTopicError: No such type or topic in the catalogue.
-            InvalidEventError: The event breaks its contract; the error names the field.
+            InvalidEventError: The event breaks its contract, or a text is no Unicode; the error
+                names the field.
             RedactionError: It may hold a secret that cannot be removed.
             MessageTooLargeError: The payload is over 1,000,000 bytes, or the record over 1,600,000.
         """
@@ -176,34 +190,37 @@ class EventEncoder:
             lane.event_type,
             lane.schema_version,
         ]
-        metadata = event.metadata
-        if metadata is not None:
-            metadata, more = self._metadata(metadata, lane.route.event_type)
-            redacted = [*redacted, *more]
-            _add_metadata_headers(headers, metadata)
-        if prepared.trace_id is not None and (metadata is None or "trace_id" not in metadata):
-            _add_trace(headers, prepared.trace_id, prepared.span_id)
-        key = event.partition_key or prepared.key or correlation_id
-        if redaction is not None and key not in redaction.clean_keys:
-            key, redacted = redaction.key(key, redacted)
-        if event.partition_key:
-            headers.append(("partition_key", key.encode()))
-        if redacted:
-            metadata = noted(metadata, redacted)
-        value = encode_envelope(
-            event_id=event_id,
-            event_type=lane.route.event_type,
-            correlation_id=correlation_id,
-            causation_id=causation_id,
-            timestamp=timestamp,
-            service_json=self._service_json,
-            payload_json=payload_json,
-            version=lane.route.version,
-            metadata=metadata,
-        )
-        if self._form is not None:
-            value = self._form.write(lane.route, value)
-        record = OutgoingRecord(lane.route.topic, key.encode(), value, headers)
+        try:
+            metadata = event.metadata
+            if metadata is not None:
+                metadata, more = self._metadata(metadata, lane.route.event_type)
+                redacted = [*redacted, *more]
+                _add_metadata_headers(headers, metadata)
+            if prepared.trace_id is not None and (metadata is None or "trace_id" not in metadata):
+                _add_trace(headers, prepared.trace_id, prepared.span_id)
+            key = event.partition_key or prepared.key or correlation_id
+            if redaction is not None and key not in redaction.clean_keys:
+                key, redacted = redaction.key(key, redacted)
+            if event.partition_key:
+                headers.append(("partition_key", key.encode()))
+            if redacted:
+                metadata = noted(metadata, redacted)
+            value = encode_envelope(
+                event_id=event_id,
+                event_type=lane.route.event_type,
+                correlation_id=correlation_id,
+                causation_id=causation_id,
+                timestamp=timestamp,
+                service_json=self._service_json,
+                payload_json=payload_json,
+                version=lane.route.version,
+                metadata=metadata,
+            )
+            if self._form is not None:
+                value = self._form.write(lane.route, value)
+            record = OutgoingRecord(lane.route.topic, key.encode(), value, headers)
+        except UnicodeEncodeError:
+            raise _no_unicode(event, lane) from None
         size = len(value) + len(key) + 512
         if size > MAX_RECORD_BYTES or metadata is not None:
             _check_record_size(record, lane)
@@ -282,6 +299,27 @@ def _checked_metadata(metadata: dict[str, Any], event_type: str) -> dict[str, Co
             event_type=event_type,
             field="metadata",
         ) from exc
+
+
+def _is_unicode(text: str) -> bool:
+    """Say whether UTF-8 can write a text: not where half a surrogate pair stands in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _no_unicode(event: OutgoingEvent, lane: _Lane) -> InvalidEventError:
+    """Name the field of an event that could not be written; only metadata and key can be wrong."""
+    is_key = not _is_unicode(event.partition_key or "")
+    field = "partition_key" if is_key else "metadata"
+    return InvalidEventError(
+        f"{field} of {lane.route.event_type} holds half a surrogate pair, which UTF-8 cannot "
+        "write; give text that is Unicode",
+        event_type=lane.route.event_type,
+        field=field,
+    )
 
 
 def _add_metadata_headers(headers: WireHeaders, metadata: dict[str, ContextValue]) -> None:
