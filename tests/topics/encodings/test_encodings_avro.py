@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
@@ -29,6 +30,7 @@ from spile.topics.encodings import (
     json_to_avro,
 )
 from spile.topics.events import MODELS
+from spile.topics.schemas import Level, SchemaKind, compare
 
 FEW = settings(
     max_examples=4,
@@ -420,3 +422,106 @@ def test_a_recursive_model_has_no_schema():
     """What would be a recursive schema is refused where it is made."""
     with pytest.raises(SchemaError, match="holds itself"):
         avro_schema(Tree)
+
+
+class Colour(StrEnum):
+    """An enum."""
+
+    RED = "red"
+    BLUE = "blue"
+
+
+class Part(BaseModel):
+    """A model that is whole by its own defaults."""
+
+    size: int = 1
+    note: str | None = None
+
+
+class Older(BaseModel):
+    """The first version of a model."""
+
+    needed: str
+
+
+class Newer(Older):
+    """The next minor version: whatever was added has a default."""
+
+    number: int = 5
+    flag: bool = True
+    share: float = 1
+    text: str = "x"
+    level: Literal["low", "high"] = "low"
+    odd: Literal["1.0", "2.0"] = "2.0"
+    colour: Colour = Colour.BLUE
+    tags: list[str] = []
+    words: list[str] = Field(default_factory=lambda: ["a"])
+    names: set[str] = Field(default_factory=lambda: {"b", "a"})
+    counts: dict[str, int] = Field(default_factory=dict)
+    free: dict[str, Any] = Field(default_factory=dict)
+    mixed: int | str = 1
+    part: Part = Field(default_factory=Part)
+    parts: list[Part] = [Part(size=2)]
+    origin: UUID = UUID(int=7)
+    since: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    other: str | None = None
+
+
+ADDED = {
+    "number": 5, "flag": True, "share": 1.0, "text": "x", "level": "low", "odd": "2.0",
+    "colour": "blue", "tags": [], "words": ["a"], "names": ["a", "b"], "counts": {}, "free": "{}",
+    "mixed": "1", "part": {"size": 1, "note": None}, "parts": [{"size": 2, "note": None}],
+    "origin": str(UUID(int=7)), "since": 1_767_225_600_000_000, "other": None,
+}  # fmt: skip
+
+
+def _defaults(model: type[BaseModel]) -> dict[str, Any]:
+    fields = avro_schema(model)["fields"]
+    return {part["name"]: part["default"] for part in fields if "default" in part}
+
+
+def test_what_a_model_adds_with_a_default_may_follow_in_a_registry():
+    """A compatible minor version is no 409: every new field has its default in Avro too."""
+    assert _defaults(Newer) == ADDED
+    old, new = avro_schema(Older), {**avro_schema(Newer), "name": "Older"}
+    assert compare(old, new, level=Level.BACKWARD, kind=SchemaKind.AVRO) == []
+    read = fastavro.schemaless_reader(
+        io.BytesIO(AvroSchema.parse(old).encode({"needed": "a"})),
+        fastavro.parse_schema(old),
+        fastavro.parse_schema(new),
+    )
+    assert read == {"needed": "a", **ADDED}
+
+
+def test_a_field_that_is_missing_is_written_as_its_default():
+    """A default in the schema is what the model would have: also JSON, times and records."""
+    schema = AvroSchema.parse(avro_schema(Newer))
+    assert schema.encode_json(b'{"needed":"a"}') == schema.encode_json(
+        Newer(needed="a").model_dump_json().encode()
+    )
+
+
+class MadeUp(BaseModel):
+    """Defaults that Avro cannot have."""
+
+    id: UUID = Field(default_factory=uuid4)
+    at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    fixed_at: datetime = Field(default_factory=lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    name: str = Field(default_factory=lambda: "made up")
+    free: dict[str, Any] = Field(default_factory=lambda: {"id": str(uuid4())})
+    not_null: str | None = "x"
+    infinite: float = math.inf
+    large: int = 2**63
+
+
+class Holder(BaseModel):
+    """A model with such a one in it."""
+
+    inner: MadeUp = Field(default_factory=MadeUp)
+
+
+@pytest.mark.parametrize("model", [MadeUp, Holder])
+def test_what_is_made_up_is_no_default(model):
+    """A reader may not invent ids and times, and a union's default is of its first branch."""
+    assert _defaults(model) == {}
+    AvroSchema.parse(avro_schema(model))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,12 @@ def test_observability_of_the_catalogue_reads_every_known_version():
     contract = default_catalogue().contracts("dev.agent.tool.recorded.v1")["POST_TOOL_USE"]
     known = {f.stem.rpartition("-")[2] for f in GOLDEN.glob("observability_events-*.jsonl")}
     assert {v for v in known if contract.reads(v)} == known == set(UPCASTS.known)
+
+
+def test_superseded_schemas_are_those_of_the_releases():
+    """What is kept for reading is what was released, defaults and all."""
+    folder = files("spile.topics.encodings") / "superseded"
+    for file in folder.iterdir():
+        event_type, _, version = file.name.removesuffix(".avsc").partition("-")
+        (released,) = RELEASES.glob(f"*/{version}/avro/{event_type}.avsc")
+        assert file.read_text() == released.read_text()

@@ -382,3 +382,21 @@ def test_avro_readers_of_a_release_read_the_one_before():
                 assert compare(*texts, level=Level.BACKWARD, kind=SchemaKind.AVRO) == []
                 compared += 1
     assert compared >= 29
+
+
+def test_a_field_with_a_default_needs_no_new_major(released):
+    """A compatible minor is one for registries too, whatever the default is."""
+    added = {
+        "c": (int, 5),
+        "d": (list[str], []),
+        "e": (dict[str, Any], Field(default_factory=dict)),
+        "f": (Literal["x", "y"], "x"),
+        "g": (Address, Address(street="s")),
+    }
+    assert released(_family("1.1.0", a=Text, b=Optional, **added)) == []
+
+
+def test_a_field_that_avro_can_give_no_default_is_found(released):
+    """A registry refuses it: what may be None but is not by default."""
+    (line,) = released(_family("1.1.0", a=Text, b=Optional, c=(str | None, "x")))
+    assert line.startswith("ORDER_PLACED: c (Avro): is not written")

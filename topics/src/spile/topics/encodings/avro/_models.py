@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import types
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from spile.spi import SchemaError
+from spile.topics.encodings.avro._defaults import NoDefaultError, avro_default
 from spile.topics.events.observability._base import ObservabilityEvent
 
 _SYMBOL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -43,6 +45,10 @@ def avro_schema(model: type[BaseModel]) -> dict[str, Any]:
     says so. What has no type of its own (caller-defined JSON, unions of scalars, models with extra
     fields) is a string of logical type `json`. Observability events are in their wire form, with
     `payload`.
+
+    A field has the default that it has in the model, so that a registry lets a later version add
+    it. None have ids, times and texts that a factory makes up, and what may be None but is not by
+    default: there Avro takes null alone.
 
     Raises:
         SchemaError: The model holds itself, two different types have one name, or the name of a
@@ -87,6 +93,7 @@ class _Writer:
 
     def __init__(self) -> None:
         self._models: dict[str, object] = {}
+        self._named: dict[str, Any] = {}
         self._open: set[type[BaseModel]] = set()
 
     def record(self, model: type[BaseModel]) -> Any:
@@ -103,6 +110,7 @@ class _Writer:
             made["namespace"] = namespace
         made["fields"] = self._fields(model, name)
         self._open.remove(model)
+        self._named[full] = made
         return made
 
     def _fields(self, model: type[BaseModel], record: str) -> list[dict[str, Any]]:
@@ -134,9 +142,9 @@ class _Writer:
         )
         type_ = _JSON if written else self._type(part.annotation, place)
         made: dict[str, Any] = {"name": name, "type": type_}
-        is_null = part.default is None and part.default_factory is None and not part.is_required()
-        if isinstance(type_, list) and type_[0] == "null" and is_null:
-            made["default"] = None
+        if not written:
+            with contextlib.suppress(NoDefaultError):
+                made["default"] = avro_default(part, type_, self._named)
         return made
 
     def _type(self, annotation: Any, place: str) -> Any:  # noqa: PLR0911 - one return a kind
@@ -201,7 +209,8 @@ class _Writer:
             return {"type": "string", "symbols": texts}
         if not self._is_new(place, tuple(texts)):
             return place
-        return {"type": "enum", "name": place, "symbols": texts}
+        made = self._named[place] = {"type": "enum", "name": place, "symbols": texts}
+        return made
 
     def _is_new(self, name: str, what: object) -> bool:
         if name not in self._models:

@@ -12,7 +12,7 @@ import io
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from operator import attrgetter
 from types import ModuleType
@@ -30,6 +30,11 @@ from spile.topics.encodings.avro._types import AvroField, AvroType
 _LARGEST: Final = sys.float_info.max
 _LARGEST_FLOAT: Final = (2 - 2**-23) * 2.0**127
 _KEPT: Final = (bytes, bytearray, datetime)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_UNITS: Final = {
+    "timestamp-micros": timedelta(microseconds=1),
+    "timestamp-millis": timedelta(milliseconds=1),
+}
 _PROBLEMS: Final = (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError)
 """What msgspec and fastavro raise on a value that they do not take; msgspec's own errors too."""
 
@@ -213,13 +218,43 @@ def _record_of(name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _default(part: AvroField, type_: Any, record: str) -> Any:
-    value = part.default
-    if isinstance(value, str) and part.type.kind in {"bytes", "fixed"}:
-        value = value.encode("latin-1", "replace")
     try:
-        return convert(value, type_)
+        return convert(_value_of(part.default, part.type), type_)
     except _PROBLEMS:
         raise SchemaError(f"the default of {record}.{part.name} is not of its type") from None
+
+
+def _value_of(default: Any, node: AvroType) -> Any:  # noqa: PLR0911 - one return a kind
+    """
+    Return what a default stands for: in a schema it is written as it is stored.
+
+    Source: Apache Avro specification 1.12, "Complex Types", the table of defaults.
+    """
+    match node.kind, default:
+        case "union", None:
+            return None
+        case "union", _:
+            return _value_of(default, node.branches[0])
+        case "bytes" | "fixed", str():
+            return default.encode("latin-1", "replace")
+        case "string", str() if node.logical == "json":
+            return msgspec.json.decode(default)
+        case "long", int() if node.logical is not None and not isinstance(default, bool):
+            return _EPOCH + _UNITS[node.logical] * default
+        case "array", list():
+            items = cast("AvroType", node.items)
+            return [_value_of(item, items) for item in cast("list[Any]", default)]
+        case "map", dict():
+            entries, items = cast("dict[str, Any]", default), cast("AvroType", node.items)
+            return {key: _value_of(item, items) for key, item in entries.items()}
+        case "record", dict():
+            given, types = cast("dict[str, Any]", default), {p.name: p.type for p in node.fields}
+            return {
+                name: _value_of(item, types[name]) if name in types else item
+                for name, item in given.items()
+            }
+        case _:
+            return default
 
 
 class Writer:
