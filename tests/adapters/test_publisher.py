@@ -216,9 +216,9 @@ async def test_many_are_all_or_nothing_at_validation(publisher, cluster):
 @pytest.mark.parametrize(
     ("field", "facts"),
     [
-        ("metadata", {"metadata": {"trace_id": "a\ud800"}}),
-        ("metadata", {"metadata": {"note": ["a", "\udfff"]}}),
-        ("metadata", {"metadata": {"\ud800": "a"}}),
+        ("metadata.trace_id", {"metadata": {"trace_id": "a\ud800"}}),
+        ("metadata.note", {"metadata": {"a": "b", "note": ["a", "\udfff"]}}),
+        ("metadata.\\ud800", {"metadata": {"\ud800": "a"}}),
         ("partition_key", {"partition_key": "a\udc80"}),
     ],
 )

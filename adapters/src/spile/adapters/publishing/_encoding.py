@@ -32,7 +32,7 @@ from spile.topics import (
     stated_type,
     uuid7_text,
 )
-from spile.topics.redaction import Redactor
+from spile.topics.redaction import Redactor, quotable
 
 _CONTENT_TYPE = ("content_type", b"application/json")
 _METADATA_HEADERS = (
@@ -312,8 +312,13 @@ def _is_unicode(text: str) -> bool:
 
 def _no_unicode(event: OutgoingEvent, lane: _Lane) -> InvalidEventError:
     """Name the field of an event that could not be written; only metadata and key can be wrong."""
-    is_key = not _is_unicode(event.partition_key or "")
-    field = "partition_key" if is_key else "metadata"
+    field = "partition_key"
+    for name, value in (event.metadata or {}).items():
+        try:
+            _encode_json({name: value})
+        except UnicodeEncodeError:
+            field = f"metadata.{quotable(name)}"
+            break
     return InvalidEventError(
         f"{field} of {lane.route.event_type} holds half a surrogate pair, which UTF-8 cannot "
         "write; give text that is Unicode",

@@ -18,6 +18,7 @@ from spile.topics.events.observability import UPCASTS, ObservabilityEvent
 from spile.topics.events.observability._base import explain
 from spile.topics.events.telemetry import telemetry_model
 from spile.topics.payloads._envelope import decode_envelope, is_event_type
+from spile.topics.redaction import quotable
 
 _SHOWN: Final = 80
 _ENVELOPE: Final = frozenset({"event_id", "correlation_id", "service", "payload"})
@@ -95,6 +96,7 @@ def _encode(data: object) -> bytes:
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise InvalidEventError(f"the event is no JSON: {exc}") from None
     if path is not None:
+        path = quotable(path)
         raise InvalidEventError(f"{path}: NaN and Infinity are no JSON numbers", field=path)
     return raw
 
@@ -145,6 +147,7 @@ def _unknown(kind: str) -> InvalidEventError:
     else:
         listed = [wire_name(MODELS[name]) or name for name in near or MODELS]
     hint = f"did you mean {' or '.join(listed)}?" if near else f"known are {', '.join(listed)}"
+    shown = quotable(kind)
     return InvalidEventError(
         f"event_type: {shown!r} is no event type, {hint}", event_type=shown, field="event_type"
     )

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from spile.spi import InvalidEventError
+from spile.topics.redaction import quotable
 
 SPEC_VERSION: Final = "1.0"
 JSON_TYPE: Final = "application/json"
@@ -79,9 +80,9 @@ class CloudEvent:
         for name, value in self.extensions.items():
             if not _NAME.fullmatch(name) or name in _RESERVED:
                 raise InvalidEventError(
-                    f"CloudEvent: {name[:40]!r} is no name of an extension attribute: only "
+                    f"CloudEvent: {quotable(name)!r} is no name of an extension attribute: only "
                     f"lower-case letters and digits, and none of {', '.join(sorted(_RESERVED))}",
-                    field=name,
+                    field=quotable(name),
                 )
             _check(name, value, least=0)
 

@@ -41,6 +41,7 @@ from spile.topics.interop._span import (
     Span,
     SpanEvent,
 )
+from spile.topics.redaction import quotable
 
 Flat: TypeAlias = dict[str, Any]
 """An event as JSON, its own fields beside the common ones."""
@@ -352,7 +353,7 @@ def _rest(attributes: Mapping[str, Any], role: str) -> Flat | None:
 def _event(flat: Flat) -> ObservabilityEvent:
     model = EVENT_MODELS.get(str(flat.get("event_type")))
     if model is None:
-        shown = repr(flat.get("event_type"))[:80]
+        shown = quotable(repr(flat.get("event_type")))
         raise InvalidEventError(f"span: {shown} is no observability event", field="event_type")
     try:
         return model.model_validate({k: v for k, v in flat.items() if v is not None})

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias, cast
 from spile.spi import InvalidEventError
 from spile.topics._limits import MAX_JSON_DEPTH
 from spile.topics.interop._span import KINDS, STATUSES, Span, SpanEvent
+from spile.topics.redaction import quotable
 
 _SERVICE: Final = "service.name"
 _NUMBER_DIGITS: Final = 20
@@ -119,7 +120,8 @@ def _plain(kind: str, inner: object) -> bool | float | bytes:
         return _double(inner)
     if kind == "bytesValue":
         return _bytes(inner)
-    raise InvalidEventError(f"attribute value {kind[:40]!r} is none of OTLP", field=kind)
+    shown = quotable(kind)
+    raise InvalidEventError(f"attribute value {shown!r} is none of OTLP", field=shown)
 
 
 def _double(value: object) -> float:

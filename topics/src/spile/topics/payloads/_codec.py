@@ -23,6 +23,7 @@ from spile.topics.events.observability._base import (
 )
 from spile.topics.events.observability._upcasting import SCHEMA_VERSION
 from spile.topics.payloads._fast import make_struct, struct_of
+from spile.topics.redaction import quotable
 
 
 class Codec(Protocol):
@@ -64,6 +65,7 @@ def encode(value: object) -> bytes:
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise InvalidEventError(f"payload is no JSON value: {exc}") from None
     if path is not None:
+        path = quotable(path)
         raise InvalidEventError(f"{path}: NaN and Infinity are no JSON numbers", field=path)
     return data
 

@@ -3,6 +3,7 @@
 from spile.topics.redaction._detectors import REDACTED
 from spile.topics.redaction._marks import Sensitive, sensitive_paths
 from spile.topics.redaction._names import DEFAULT_FIELDS
+from spile.topics.redaction._quoting import quotable
 from spile.topics.redaction._redactor import (
     Redacted,
     RedactionRules,
@@ -18,5 +19,6 @@ __all__ = [
     "Redactor",
     "Sensitive",
     "default_redactor",
+    "quotable",
     "sensitive_paths",
 ]

@@ -26,6 +26,7 @@ from spile.topics.events.observability._upcasting import (
     SCHEMA_VERSION,
     upcast,
 )
+from spile.topics.redaction import REDACTED, default_redactor, quotable
 
 EMBEDDING_LENGTH: Final = 1536
 """Length of a semantic embedding."""
@@ -149,7 +150,7 @@ class ObservabilityEvent(_Strict, frozen=True):
             if name in cls.COMMON:
                 raise ValueError(f"{name} is a common field, it stands beside the payload")
             if name in flat:
-                raise ValueError(f"{name} stands twice, in the payload and beside it")
+                raise ValueError(f"{quotable(name)} stands twice, in the payload and beside it")
             flat[name] = value
         return flat
 
@@ -181,10 +182,10 @@ def register_events(models: Mapping[str, type[ObservabilityEvent]]) -> None:
 def _model_of(event_type: object) -> type[ObservabilityEvent]:
     if isinstance(event_type, str) and event_type in _EVENTS:
         return _EVENTS[event_type]
-    shown = repr(event_type)[:80]
+    shown = quotable(repr(event_type))
     raise InvalidEventError(
         f"event_type: {shown} is no observability event, known are {', '.join(_EVENTS)}",
-        event_type=event_type if isinstance(event_type, str) else None,
+        event_type=quotable(event_type) if isinstance(event_type, str) else None,
         field="event_type",
     )
 
@@ -202,16 +203,24 @@ def _read_mapping(data: bytes | str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def explain(exc: ValidationError, model: type[BaseModel]) -> InvalidEventError:
-    """Turn pydantic's verdict into an error that names event type and field, never a value."""
+    """
+    Turn pydantic's verdict into an error that names event type and field, never a value.
+
+    Names that nobody declared are the sender's, and may be secrets themselves.
+    """
     errors = exc.errors(include_url=False, include_context=False, include_input=False)
     first = errors[0]
     path = [str(part) for part in first["loc"]]
     if issubclass(model, ObservabilityEvent) and path and path[0] not in model.COMMON:
         path.insert(0, "payload")
-    field = ".".join(path) or "payload"
+    field = quotable(".".join(path)) or "payload"
     name = model.__name__
     reason = first["msg"].removeprefix("Value error, ")
-    message = f"{name}: {field}: {reason[:1].lower()}{reason[1:]}"
+    if first["type"] == "value_error":
+        reason = default_redactor().scrub(reason)
+    if not reason.startswith(REDACTED):
+        reason = f"{reason[:1].lower()}{reason[1:]}"
+    message = f"{name}: {field}: {reason}"
     if len(errors) > 1:
         message += f" (and {len(errors) - 1} more)"
     return InvalidEventError(message, event_type=name, field=field)

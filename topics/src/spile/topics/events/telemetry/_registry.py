@@ -13,6 +13,7 @@ from spile.spi import ConfigurationError, InvalidEventError
 from spile.topics._event_names import upper_snake
 from spile.topics.events.telemetry._events import TELEMETRY_MODELS, TelemetryEvent
 from spile.topics.events.telemetry._payloads import TelemetryPayload
+from spile.topics.redaction import quotable
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*\.[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _SHOWN: Final = 80
@@ -101,8 +102,8 @@ def telemetry_model(event: str) -> type[TelemetryEvent]:
     near = difflib.get_close_matches(event[:_MAX_NAME], _models, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(_models)};"
     raise InvalidEventError(
-        f"event: {event[:_SHOWN]!r} is no telemetry event, {hint} "
+        f"event: {quotable(event)!r} is no telemetry event, {hint} "
         f"register_telemetry(event, payload) makes a new one known",
-        event_type=event[:_SHOWN],
+        event_type=quotable(event),
         field="event",
     )
