@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -274,9 +275,14 @@ def test_message_pack_that_is_no_json_object_is_poison(value):
     ],
     ids=["field", "symbol"],
 )
-async def test_long_names_do_not_multiply(registry, items):
+async def test_long_names_do_not_multiply(registry, tmp_path, items):
     """Avro writes no names, JSON one for each value: a small record must not become gigabytes."""
-    schema_id = await registry.register_schema("s", {"type": "array", "items": items}, "AVRO")
+    foreign = {"type": "array", "items": items}
+    with pytest.raises(SchemaError, match="60000 characters, limit 256"):
+        await registry.register_schema("s", foreign, "AVRO")
+    schema_id = await registry.register_schema("s", {"type": "string"}, "AVRO")
+    (file,) = (tmp_path / "schemas" / "schemas").iterdir()
+    file.write_text(json.dumps({**json.loads(file.read_text()), "schema": foreign}))
     count = 3_000
     value = struct.pack(">bI", 0, schema_id) + b"\xf0\x2e" + bytes(count + 1)
     record = _record(value, b"application/vnd.confluent.avro")

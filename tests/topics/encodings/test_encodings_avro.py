@@ -270,6 +270,10 @@ REFUSED = {
     "bad field name": _record(**{"a-b": "int"}),
     "no symbols": {"type": "enum", "name": "E", "symbols": []},
     "bad symbol": {"type": "enum", "name": "E", "symbols": ["a.b"]},
+    "long name": {"type": "record", "name": "n" * 257, "fields": []},
+    "long name of a fixed": {"type": "fixed", "name": "n" * 257, "size": 1},
+    "long field name": _record(**{"n" * 257: "int"}),
+    "long symbol": {"type": "enum", "name": "E", "symbols": ["A", "s" * 257]},
     "negative size": {"type": "fixed", "name": "F", "size": -1},
     "bad default": {
         "type": "record", "name": "R", "fields": [{"name": "a", "type": "int", "default": "x"}]
@@ -282,6 +286,13 @@ def test_a_harmful_or_wrong_schema_is_refused(name):
     """What is recursive, unbounded, too large or no schema ends in SchemaError."""
     with pytest.raises(SchemaError):
         AvroSchema.parse(REFUSED[name])
+
+
+def test_names_of_256_characters_are_read():
+    """The limit is above what anybody needs, and itself allowed."""
+    name = "n" * 256
+    inner = {"type": "enum", "name": name, "symbols": [name]}
+    assert AvroSchema.parse(_record(**{name: inner})).decode(b"\x00") == {name: name}
 
 
 _LONGS = {"type": "array", "items": "long"}

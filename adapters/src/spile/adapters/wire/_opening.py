@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any
 
 from spile.adapters.registry import SchemaFraming, SchemaType, unframe
 from spile.adapters.wire import _content_types as content_types
@@ -15,7 +15,6 @@ _READABLE = ", ".join(
     name.decode() for name in (content_types.JSON, content_types.MESSAGE_PACK, content_types.FRAMED)
 )
 _KEPT_SCHEMAS = 1_000
-_LONGEST_NAME = 256
 _CHARSETS = {b"utf-8", b"utf8", b"us-ascii"}
 
 
@@ -101,34 +100,10 @@ class Opener:
                 parsed = AvroSchema.parse(schema)
             except SchemaError as exc:
                 raise UndecodableError(f"schema {schema_id}: {exc}") from exc
-            if (longest := max(map(len, _names(schema)), default=0)) > _LONGEST_NAME:
-                # In Avro a name costs nothing, in JSON it stands in each of 300,000 values: without
-                # a bound a record of 100 KB becomes 6 GB, and the process ends.
-                raise UndecodableError(
-                    f"schema {schema_id} has a name or symbol of {longest} characters, "
-                    f"limit {_LONGEST_NAME}"
-                )
             if len(self._avro) >= _KEPT_SCHEMAS:
                 self._avro.clear()
             self._avro[schema_id] = parsed
         return parsed
-
-
-def _names(schema: object) -> Iterator[str]:
-    """Yield the names of an Avro schema, and the texts in its lists: symbols above all."""
-    if isinstance(schema, dict):
-        for key, part in cast("dict[str, object]", schema).items():
-            if isinstance(part, str):
-                if key == "name":
-                    yield part
-            elif key != "default":
-                yield from _names(part)
-    elif isinstance(schema, list):
-        for part in cast("list[object]", schema):
-            if isinstance(part, str):
-                yield part
-            else:
-                yield from _names(part)
 
 
 def _without_parameters(content_type: bytes) -> bytes | None:

@@ -52,7 +52,8 @@ class AvroSchema:
         Raises:
             SchemaError: It is no Avro schema, has more than 64 KiB, is recursive, is nested deeper
                 than 32 levels, could have more than 10,000 values outside arrays and maps, has
-                arrays of items that take no bytes, or a default that is not of its type.
+                arrays of items that take no bytes, a name or symbol of more than 256 characters, or
+                a default that is not of its type.
         """
         definition = _definition(schema)
         root = SchemaReader().read(definition)
