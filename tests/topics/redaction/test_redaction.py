@@ -301,6 +301,41 @@ HARMLESS = [
 ]
 
 
+MEASURES = [
+    {"password_length": 5, "passwordMinLength": 8, "cookie_max_age": 3600, "secrets_count": 2},
+    {"cookies_enabled": True, "token_required": False, "cookies_enabled_total": 3},
+    {"token_count": "about 12", "max_tokens": "auto", "tokens_used": "7"},
+    {"token_ttl": 5.5, "tokens": {"input": 3, "output": 4}, "token_counts": [1, 2]},
+    {"dbpassword_age_days": 4, "token_expires_in": 3600},
+]
+
+
+@pytest.mark.parametrize("value", MEASURES, ids=lambda v: next(iter(v)))
+def test_measures_under_a_sensitive_name_stay(value):
+    """A number that counts, limits or times is none, nor is the text of a count of tokens."""
+    assert Redactor().redact(value).fields == ()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"token_id": "abc"},
+        {"tokens": "abc"},
+        {"password_length": "abc"},
+        {"length_of_password": 12345},
+        {"max_password": 12345},
+        {"token_count_secret": 5},
+        {"tokens": {"access": "abc"}},
+        {"max_tokens": AWS},
+        {"tokens": {"secret": 5}},
+    ],
+    ids=str,
+)
+def test_a_name_that_is_no_measure_still_hides(value):
+    """Numbers only, and text only where tokens are counted; secrets by form wherever."""
+    assert Redactor().redact(value).fields != ()
+
+
 @pytest.mark.parametrize("value", HARMLESS, ids=lambda v: next(iter(v)))
 def test_what_only_looks_like_a_secret_stays(value):
     """Ids, times, hashes, paths, code and measures are left alone."""

@@ -48,6 +48,14 @@ _COUNTS: Final = frozenset({
     "usage", "used", "window",
 })
 # fmt: on
+# fmt: off
+_MEASURES: Final = frozenset({
+    "age", "attempt", "count", "day", "duration", "enabled", "expire", "expiry", "hour", "len",
+    "length", "lifetime", "limit", "max", "maximum", "min", "minimum", "minute", "required", "size",
+    "total", "ttl",
+})
+_AMOUNTS: Final = _MEASURES | {"budget", "left", "remaining", "usage", "used"}
+# fmt: on
 _LOWER: Final = {ord(letter): letter.lower() for letter in string.ascii_uppercase}
 
 Words = tuple[str, ...]
@@ -110,13 +118,36 @@ class SensitiveNames:
         return len(words) == 1 and words[0] in WHOLE_NAMES
 
     def allows_number(self, name: str) -> bool:
-        """Say whether a number under the name is a measure: `max_tokens`, `pass` in a tally."""
+        """Say whether a number under the name is a measure: `max_tokens`, `password_length`."""
         words = words_of(name)
+        if not _MEASURES.isdisjoint(words[self._end_of_last(words) :]):
+            return True
         others = [word for word in words if word != _COUNTED]
         if _COUNTED not in words or any(self.matches(word) for word in others):
             return False
         plural = re.search(r"tokens", name, re.IGNORECASE) is not None
         return plural or any(word in _COUNTS for word in others)
+
+    def allows_text(self, name: str) -> bool:
+        """Say whether a text under the name is a measure, too: `max_tokens`, `token_count`."""
+        words = words_of(name)
+        return (
+            _COUNTED in words
+            and not any(self.matches(word) for word in words if word != _COUNTED)
+            and not _AMOUNTS.isdisjoint(words)
+        )
+
+    def _end_of_last(self, words: Words) -> int:
+        """Return the index after the last words that announce a secret."""
+        ends = (end for end in range(len(words), 0, -1) if self._ends_at(words[:end]))
+        return next(ends, len(words))
+
+    def _ends_at(self, words: Words) -> bool:
+        return any(
+            words[-len(sequence) :] == sequence
+            or (len(joined := "".join(sequence)) >= _MIN_GLUED and words[-1].endswith(joined))
+            for sequence in self.sequences
+        )
 
     def in_text(self) -> str:
         """Return an expression of the names as they stand in text; to be used with IGNORECASE."""

@@ -200,12 +200,10 @@ class Walk:
             return item
         if self.names.is_weak(name) and not (isinstance(item, str) and has_symbol(item)):
             return self._value(item, path, words_of(name))
-        if isinstance(item, (int, float)) and self.names.allows_number(name):
-            return item
-        if isinstance(item, list) and self.names.allows_number(name):
-            items = cast("list[Any]", item)
-            if all(isinstance(one, (int, float)) for one in items):
-                return items
+        if _is_numeric(item) and self.names.allows_number(name):
+            return self._value(item, path, words_of(name))
+        if isinstance(item, str) and self.names.allows_text(name):
+            return self._text(item, path)
         return self._all_of(item, path)
 
     def _all_of(self, item: Any, path: Path) -> Any:
@@ -258,6 +256,17 @@ def _fits(pattern: tuple[str, ...], names: tuple[str, ...]) -> bool:
     return len(pattern) == len(names) and all(
         expected in {"*", name} for expected, name in zip(pattern, names, strict=True)
     )
+
+
+def _is_numeric(value: object) -> bool:
+    """Say whether a value is a number, or a list or object of nothing else."""
+    if isinstance(value, list):
+        items = cast("list[Any]", value)
+    elif isinstance(value, dict):
+        items = cast("dict[str, Any]", value).values()
+    else:
+        items = (value,)
+    return all(isinstance(one, (int, float)) for one in items)
 
 
 def _is_text(value: object) -> bool:
