@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 from pydantic import SecretStr
 
 from spile.adapters.registry import (
     Basic,
     CompatibilityLevel,
+    FileSchemaRegistry,
     HttpSchemaRegistry,
     SchemaFraming,
+    StoredSchema,
     frame,
     unframe,
 )
+from spile.adapters.registry._cache import BoundedCache
+from spile.adapters.registry._refusals import Refusals
 from spile.spi import (
     IncompatibleSchemaError,
     RegistryUnavailableError,
@@ -153,6 +160,10 @@ async def test_a_batch_may_need_more_than_the_memory_holds(gated, ids):
     framing = SchemaFraming(gated, cache_size=1)
     await framing.prepare_reading([frame(schema_id, b"x") for schema_id in ids])
     assert [framing.schema_of(schema_id).schema_id for schema_id in ids] == ids
+    await framing.prepare_reading([frame(ids[0], b"x")])
+    assert framing.schema_of(ids[0]).schema_id == ids[0]
+    with pytest.raises(RetriableError):
+        framing.schema_of(ids[1])
 
 
 async def test_a_schema_that_is_refused_is_permanent(gate, gated, ids, raw):
@@ -160,9 +171,11 @@ async def test_a_schema_that_is_refused_is_permanent(gate, gated, ids, raw):
     large = b'{"schemaType": "JSON", "schema": "' + b"x" * 70_000 + b'"}'
     gate.answers.append(raw("200 OK", large))
     framing = SchemaFraming(gated)
-    await framing.prepare_reading([frame(ids[0], b"x")])
-    with pytest.raises(UndecodableError, match="limit 65536"):
-        framing.schema_of(ids[0])
+    for _ in range(3):
+        await framing.prepare_reading([frame(ids[0], b"x")])
+        with pytest.raises(UndecodableError, match="limit 65536"):
+            framing.schema_of(ids[0])
+    assert len(gate.heads) == 1  # it is not sent over again for every batch
 
 
 async def test_reading_from_a_folder_is_the_same(registry, unique, record):
@@ -171,3 +184,120 @@ async def test_reading_from_a_folder_is_the_same(registry, unique, record):
     schema_id = await framing.prepare_writing(unique("s"), record(total="int"))
     await framing.prepare_reading([frame(schema_id, b"\x02")])
     assert framing.schema_of(schema_id).schema == record(total="int")
+
+
+class _Counting(FileSchemaRegistry):
+    """A folder that counts what it is asked for, and takes its time."""
+
+    def __init__(self, folder: Path, *, delay_s: float = 0.0) -> None:
+        super().__init__(folder)
+        self.asked: list[int] = []
+        self._delay_s = delay_s
+
+    async def _fetch(self, schema_id: int) -> StoredSchema:
+        self.asked.append(schema_id)
+        await asyncio.sleep(self._delay_s)
+        return await super()._fetch(schema_id)
+
+
+FLOOD = range(1_000, 3_000)
+
+
+async def test_a_flood_of_unknown_ids_is_asked_for_once(tmp_path, record):
+    """Neither twice in its batch nor in the batches after it, and good records are read."""
+    registry = _Counting(tmp_path)
+    good = await registry.register_schema("s", record(total="int"), "AVRO")
+    framing = SchemaFraming(registry)
+    batch = [frame(schema_id, b"x") for schema_id in (*FLOOD, good)]
+    for _ in range(3):
+        await framing.prepare_reading(batch)
+        assert framing.schema_of(good).schema_id == good
+    for schema_id in FLOOD:
+        with pytest.raises(UndecodableError, match="no schema"):
+            framing.schema_of(schema_id)
+    assert sorted(registry.asked) == [good, *FLOOD]
+
+
+async def test_a_flood_and_a_slow_registry_give_up_no_record(tmp_path, record):
+    """A call ends in time, and each brings the batch nearer: only unknown ids are undecodable."""
+    registry = _Counting(tmp_path, delay_s=0.01)
+    good = [
+        await registry.register_schema(f"s{n}", record(**{f"f{n}": "int"}), "AVRO")
+        for n in range(3)
+    ]
+    framing = SchemaFraming(registry, longest_s=0.1)
+    flood = FLOOD[:1_000]
+    batch = [frame(schema_id, b"x") for schema_id in (*flood, *good)]
+    attempts, asked = 0, -1
+    while True:
+        attempts, before = attempts + 1, asked
+        asked = len(registry.asked)
+        assert asked > before
+        try:
+            await framing.prepare_reading(batch)
+        except RegistryUnavailableError as exc:
+            assert "the rest is asked for at the next attempt" in str(exc)  # noqa: PT017 - any number
+        else:
+            break
+    assert attempts > 1
+    assert [framing.schema_of(schema_id).schema_id for schema_id in good] == good
+    for schema_id in flood:
+        with pytest.raises(UndecodableError):
+            framing.schema_of(schema_id)
+    assert len(registry.asked) <= len(batch) + 8 * attempts
+
+
+def test_unknown_ids_are_asked_for_again_after_a_while():
+    """They may be registered later: a few are doubted after 5 s, many after 60 s."""
+    now = 0.0
+    refusals = Refusals(lambda: now)
+    few, many = range(8), range(9)
+    refusals.note_unknown(many)
+    assert refusals.to_ask(few) == []
+    now = 5.0
+    assert refusals.to_ask(few) == [*few]
+    assert refusals.to_ask(many) == []
+    now = 60.0
+    assert refusals.to_ask(many) == [*many]
+    refusals.forget(3)
+    assert refusals.reason(3) is None
+    assert refusals.reason(4) == "the registry has no schema 4"
+
+
+def test_a_batch_that_comes_again_keeps_what_is_unknown():
+    """What was told at its first attempts is not too old at the later ones."""
+    now = 0.0
+    refusals = Refusals(lambda: now)
+    refusals.note_unknown(range(20))
+    now = 59.0
+    refusals.prolong(range(30))
+    now = 110.0
+    assert refusals.to_ask(range(30)) == [*range(20, 30)]
+
+
+def test_unknown_ids_are_bounded_but_not_in_a_batch():
+    """Beyond 100,000 the oldest go, never those that the batch has."""
+    refusals = Refusals()
+    refusals.note_unknown(range(100_500))
+    refusals.begin(frozenset(range(400)))
+    assert len(refusals._unknown) == 100_000
+    assert refusals.reason(399) is not None
+    assert refusals.reason(400) is None
+    assert refusals.reason(899) is None
+    assert refusals.reason(900) is not None
+
+
+def test_a_memory_is_bounded_by_weight_but_not_in_a_batch():
+    """Large schemas push out what was used longest ago, and never what a batch needs."""
+    cache = BoundedCache[int, str](10, max_weight=100)
+    for key in range(4):
+        cache.put(key, "x", weight=40)
+    assert [key for key in range(4) if cache.get(key)] == [2, 3]
+    cache.pin(frozenset({2, 5, 6, 7}))
+    for key in (5, 6, 7):
+        cache.put(key, "x", weight=40)
+    assert [key for key in range(8) if cache.get(key)] == [2, 5, 6, 7]
+    cache.pin(frozenset({6}))
+    assert [key for key in range(8) if cache.get(key)] == [6, 7]
+    cache.put(6, "y", weight=1_000)
+    assert [key for key in range(8) if cache.get(key)] == [6]

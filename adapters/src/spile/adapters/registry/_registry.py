@@ -7,7 +7,12 @@ from abc import abstractmethod
 from types import TracebackType
 from typing import Any, Self
 
-from spile.adapters.registry._cache import BoundedCache
+from spile.adapters.registry._cache import (
+    MAX_DECODED_BYTES,
+    MAX_PARSED_BYTES,
+    BoundedCache,
+    weight_of,
+)
 from spile.adapters.registry._definitions import (
     Check,
     canonical,
@@ -45,12 +50,16 @@ class SchemaRegistry(ProtocolSchemaRegistry):
     `UnauthorisedError` when it refuses the credentials, `ClosedError` after the context ended.
 
     Args:
-        cache_size: Number of schemas to keep in memory, 512 by default; each takes up to 64 KiB.
+        cache_size: Number of schemas to keep in memory, 512 by default, but at most 8 MiB of them.
     """
 
     def __init__(self, *, cache_size: int = CACHE_SIZE) -> None:
-        self._schemas: BoundedCache[int, StoredSchema] = BoundedCache(cache_size)
-        self._checks: BoundedCache[int, Check] = BoundedCache(cache_size)
+        self._schemas: BoundedCache[int, StoredSchema] = BoundedCache(
+            cache_size, max_weight=MAX_DECODED_BYTES
+        )
+        self._checks: BoundedCache[int, Check] = BoundedCache(
+            cache_size, max_weight=MAX_PARSED_BYTES
+        )
         self._unknown: BoundedCache[int, float] = BoundedCache(cache_size)
         self._closed = False
 
@@ -124,8 +133,9 @@ class SchemaRegistry(ProtocolSchemaRegistry):
         """
         check = self._checks.get(schema_id)
         if check is None:
-            check = check_of(await self.stored_schema(schema_id))
-            self._checks.put(schema_id, check)
+            stored = await self.stored_schema(schema_id)
+            check = check_of(stored)
+            self._checks.put(schema_id, check, weight=weight_of(stored.schema))
         self._require_open()
         return check(message)
 
@@ -204,7 +214,7 @@ class SchemaRegistry(ProtocolSchemaRegistry):
     async def _check(self, subject: str, text: str, kind: SchemaType) -> Compatibility: ...
 
     def _keep(self, stored: StoredSchema) -> StoredSchema:
-        self._schemas.put(stored.schema_id, stored)
+        self._schemas.put(stored.schema_id, stored, weight=weight_of(stored.schema))
         self._unknown.drop(stored.schema_id)
         return stored
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Iterable
+import time
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 import msgspec
 
-from spile.adapters.registry._cache import BoundedCache
+from spile.adapters.registry._cache import MAX_DECODED_BYTES, BoundedCache, weight_of
 from spile.adapters.registry._framing import FRAME_BYTES, unframe
+from spile.adapters.registry._refusals import Refusals
 from spile.adapters.registry._registry import CACHE_SIZE, SchemaRegistry, UnknownIdError
 from spile.adapters.registry._values import StoredSchema
 from spile.spi import (
@@ -22,8 +24,9 @@ from spile.spi import (
     UndecodableError,
 )
 
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 32
 _GRACE_S: Final = 0.25
+_LONGEST_S: Final = 10.0
 
 
 def subject_for(topic: str, record_name: str) -> str:
@@ -43,19 +46,29 @@ class SchemaFraming:
 
     Encoding and decoding are plain calls in the middle of a batch. So what needs the network is
     prepared before: `prepare_writing` once for each kind of event, `prepare_reading` for each
-    batch.
+    batch. Batches are read one after another.
 
     Args:
         registry: Where schemas are; whoever made it closes it.
-        cache_size: Number of ids, and of schemas, to keep, 512 by default; more when one batch
-            needs more.
+        cache_size: Number of ids, and of schemas, to keep, 512 by default, but at most 8 MiB of
+            schemas. While a batch needs more it has more; the next one gives that back.
+        longest_s: Seconds after which `prepare_reading` asks for nothing more, 10 by default.
     """
 
-    def __init__(self, registry: SchemaRegistry, *, cache_size: int = CACHE_SIZE) -> None:
+    def __init__(
+        self,
+        registry: SchemaRegistry,
+        *,
+        cache_size: int = CACHE_SIZE,
+        longest_s: float = _LONGEST_S,
+    ) -> None:
         self._registry = registry
         self._ids: BoundedCache[tuple[str, str, bytes], int] = BoundedCache(cache_size)
-        self._schemas: BoundedCache[int, StoredSchema] = BoundedCache(cache_size)
-        self._refused: BoundedCache[int, str] = BoundedCache(cache_size)
+        self._schemas: BoundedCache[int, StoredSchema] = BoundedCache(
+            cache_size, max_weight=MAX_DECODED_BYTES
+        )
+        self._refusals = Refusals()
+        self._longest_s = longest_s
 
     async def prepare_writing(
         self, subject: str, schema: dict[str, Any], schema_type: str = "AVRO"
@@ -81,30 +94,46 @@ class SchemaFraming:
         Fetch the schemas of a batch that are not here yet.
 
         Afterwards `schema_of` answers for each of them. Values without a readable frame are left
-        to `unframe` at their turn. An id that the registry does not know is asked for once more
-        after 0.25 s: a replica may be behind the one that gave it.
+        to `unframe` at their turn.
+
+        A producer may send any ids. One that the registry does not know is asked for once more
+        after 0.25 s, because a replica may be behind the one that gave it, when a batch has at most
+        eight such. Then it is unknown for 5 s, and for 60 s in a batch with more than eight.
+        32 requests run at once. After 10 s no more are begun: nothing is known about the ids that
+        are left, so their records are neither given up nor read, and the call raises. What was
+        found out until then is kept, and tried again the same batch asks for the rest alone.
+        So a call ends after 10 s and the longest request, and each brings its batch nearer.
 
         Args:
             values: The framed values of a batch.
 
         Raises:
-            RetriableError: The registry is away, or refuses the credentials: nothing is known
-                about the values, so none of them may be given up.
+            RetriableError: The registry is away, refuses the credentials, or is too slow for all
+                the ids of the batch: nothing is known about the values, so none of them may be
+                given up.
         """
-        wanted = _ids_in(values)
-        self._schemas.grow(len(wanted))
-        self._refused.grow(len(wanted))
+        until = time.monotonic() + self._longest_s
+        wanted = frozenset(_ids_in(values))
+        self._schemas.pin(wanted)
+        self._refusals.begin(wanted)
         missing = [schema_id for schema_id in wanted if self._schemas.get(schema_id) is None]
-        unknown = await self._fetch_all(missing)
-        fresh = [schema_id for schema_id in unknown if self._refused.get(schema_id) is None]
-        if fresh:
+        asked = self._refusals.to_ask(missing)
+        unknown, left = await self._fetch_all(asked, until)
+        if not left and (fresh := self._refusals.fresh(unknown)):
             await asyncio.sleep(_GRACE_S)
             for schema_id in fresh:
                 self._registry.forget_unknown(schema_id)
-            await self._fetch_all(fresh)
-        for schema_id in unknown:
-            if self._schemas.get(schema_id) is None:
-                self._refused.put(schema_id, f"the registry has no schema {schema_id}")
+            again, left = await self._fetch_all(fresh, until)
+            unknown = [*(set(unknown) - set(fresh)), *again]
+        if left:
+            self._refusals.note_flood(unknown)
+            # Or a slow registry would make what is known too old before the batch is through.
+            self._refusals.prolong(wanted)
+            raise RegistryUnavailableError(
+                f"the registry told {len(asked) - len(left)} of {len(asked)} schemas within "
+                f"{self._longest_s:g} s; the rest is asked for at the next attempt"
+            )
+        self._refusals.note_unknown(unknown)
 
     def schema_of(self, schema_id: int) -> StoredSchema:
         """
@@ -117,35 +146,47 @@ class SchemaFraming:
         """
         if (found := self._schemas.get(schema_id)) is not None:
             return found
-        if (reason := self._refused.get(schema_id)) is not None:
+        if (reason := self._refusals.reason(schema_id)) is not None:
             raise UndecodableError(reason)
         raise RegistryUnavailableError(f"schema {schema_id} was not prepared for reading")
 
-    async def _fetch_all(self, ids: list[int]) -> list[int]:
-        """Fetch schemas, a few at once; returns the ids that the registry does not know."""
+    async def _fetch_all(self, ids: Collection[int], until: float) -> tuple[list[int], list[int]]:
+        """Return the ids that the registry does not know, and those not asked for in time."""
         unknown: list[int] = []
-        gate = asyncio.Semaphore(_AT_ONCE)
+        rest = iter(ids)
 
-        async def fetch(schema_id: int) -> None:
-            async with gate:
-                try:
-                    self._schemas.put(schema_id, await self._registry.stored_schema(schema_id))
-                except UnknownIdError:
+        async def fetch_some() -> None:
+            while time.monotonic() < until:
+                if (schema_id := next(rest, None)) is None:
+                    return
+                if not await self._fetch(schema_id):
                     unknown.append(schema_id)
-                except SchemaError as exc:
-                    self._refused.put(schema_id, f"schema {schema_id}: {exc}")
 
         try:
             async with asyncio.TaskGroup() as tasks:
-                for schema_id in ids:
-                    tasks.create_task(fetch(schema_id))
+                for _ in range(min(_AT_ONCE, len(ids))):
+                    tasks.create_task(fetch_some())
         except* SpileError as group:
+            self._refusals.note_flood(unknown)
             first = _first(group)
             if isinstance(first, RetriableError):
                 raise first from None
             # Wrong credentials are an operator's to put right; the events are not to blame.
             raise RegistryUnavailableError(str(first)) from first
-        return unknown
+        return unknown, list(rest)
+
+    async def _fetch(self, schema_id: int) -> bool:
+        """Fetch a schema; returns whether the registry knows the id."""
+        try:
+            stored = await self._registry.stored_schema(schema_id)
+        except UnknownIdError:
+            return False
+        except SchemaError as exc:
+            self._refusals.note_refused(schema_id, f"schema {schema_id}: {exc}")
+            return True
+        self._schemas.put(schema_id, stored, weight=weight_of(stored.schema))
+        self._refusals.forget(schema_id)
+        return True
 
 
 def _digest(schema: dict[str, Any]) -> bytes:
