@@ -35,10 +35,11 @@ from spile.spi import (
     MessageTooLargeError,
     RegistryUnavailableError,
     SchemaError,
+    SpileError,
     UndecodableError,
 )
 from spile.testkit.scenarios import generate_sample_events
-from spile.topics import default_catalogue, upper_snake
+from spile.topics import Route, default_catalogue, upper_snake
 from spile.topics.events import PlanStepStartedEvent, PreToolUseEvent, SessionStartEvent
 
 CATALOGUE = default_catalogue(services=("shop", "planner"))
@@ -361,6 +362,76 @@ async def test_a_registry_that_is_away_stops_nothing_but_this_event(tmp_path, pu
         await publish(form, ("PRE_TOOL_USE", _tool_call()))
     registry.is_away = False
     assert len(await publish(form, ("PRE_TOOL_USE", _tool_call()))) == 1
+
+
+class _Slow(FileSchemaRegistry):
+    """A registry that counts what is registered, and answers when it is told."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.registered = 0
+        self.came = asyncio.Event()
+        self.go = asyncio.Event()
+        self.error: SpileError | None = None
+
+    async def register_schema(self, *args: Any, **kwargs: Any) -> int:
+        self.registered += 1
+        self.came.set()
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+        return await super().register_schema(*args, **kwargs)
+
+
+@pytest.fixture
+def slow(tmp_path) -> _Slow:
+    return _Slow(tmp_path)
+
+
+@pytest.fixture
+def route() -> Route:
+    return CATALOGUE.resolve("PRE_TOOL_USE", environment="dev", service="shop")
+
+
+@pytest.mark.parametrize("form", [AvroForm, JsonSchemaForm])
+async def test_first_events_at_once_register_once(slow, route, form):
+    """Fifty publishers of one event type are one request to the registry."""
+    made = form(slow)
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(50):
+            tasks.create_task(made.prepare(route))
+        await slow.came.wait()
+        slow.go.set()
+    await made.prepare(route)
+    assert slow.registered == 1
+
+
+async def test_calls_that_share_an_attempt_share_its_error(slow, route):
+    """Each gets one of its own, to add notes to; the next call is a new attempt."""
+    slow.error = RegistryUnavailableError("away")
+    form = AvroForm(slow)
+    calls = asyncio.gather(*(form.prepare(route) for _ in range(50)), return_exceptions=True)
+    await slow.came.wait()
+    slow.go.set()
+    errors = await calls
+    assert slow.registered == 1
+    assert {(type(error), str(error)) for error in errors} == {(RegistryUnavailableError, "away")}
+    assert len({id(error) for error in errors}) == 50
+    slow.error = None
+    await form.prepare(route)
+    assert slow.registered == 2
+
+
+@pytest.mark.parametrize("cancelled", [0, 1])
+async def test_a_cancelled_call_takes_no_other_along(slow, route, cancelled):
+    """Be it the one that registers or one that waits, the rest go on."""
+    form = AvroForm(slow)
+    calls = [asyncio.ensure_future(form.prepare(route)) for _ in range(3)]
+    await slow.came.wait()
+    calls.pop(cancelled).cancel()
+    slow.go.set()
+    await asyncio.gather(*calls)
+    assert slow.registered == 2 - cancelled
 
 
 def test_a_form_that_needs_a_registry_says_what_to_set(registry):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
+
+from typing_extensions import override
 
 from spile.adapters.registry import SchemaFraming, SchemaRegistry, frame, subject_for
 from spile.adapters.wire import _content_types as content_types
-from spile.spi import MessageTooLargeError, RegistryUnavailableError
+from spile.spi import MessageTooLargeError, RegistryUnavailableError, SpileError
 from spile.topics import MAX_RECORD_BYTES, Route
 from spile.topics.encodings import (
     AvroSchema,
@@ -15,6 +20,9 @@ from spile.topics.encodings import (
     json_to_message_pack,
 )
 from spile.topics.schemas import event_schema
+
+_Kind = tuple[str, str]
+"""A topic and an event type."""
 
 
 class WireForm(Protocol):
@@ -71,13 +79,51 @@ class MessagePackForm:
         """Nothing is held."""
 
 
-class _FramedForm:
+class _FramedForm(ABC):
     content_type = content_types.FRAMED
 
     def __init__(self, registry: SchemaRegistry) -> None:
         self._registry = registry
         self._framing = SchemaFraming(registry)
-        self._ids: dict[tuple[str, str], int] = {}
+        self._ids: dict[_Kind, int] = {}
+        self._running: dict[_Kind, asyncio.Future[SpileError | None]] = {}
+
+    async def prepare(self, route: Route) -> None:
+        """
+        Register the schema of this event type, once.
+
+        Calls for one event type and topic at the same time share one attempt and its error. When
+        the call that makes it is cancelled, another takes its place.
+
+        Raises:
+            SchemaError: The model has no schema of this form, or the registry refuses it.
+            RetriableError: The registry is away.
+            UnauthorisedError: The registry refused the credentials.
+        """
+        kind = route.topic, route.event_type
+        while kind not in self._ids:
+            running = self._running.get(kind)
+            if running is None:
+                await self._lead(kind, route)
+            # Of those that wait, one that is cancelled must not take the others along.
+            elif (error := await asyncio.shield(running)) is not None:
+                raise copy.copy(error) from error
+
+    async def _lead(self, kind: _Kind, route: Route) -> None:
+        error: SpileError | None = None
+        running = self._running[kind] = asyncio.get_running_loop().create_future()
+        try:
+            await self._attempt(route)
+        except SpileError as exc:
+            error = copy.copy(exc)  # callers add notes to theirs
+            raise
+        finally:
+            del self._running[kind]
+            running.set_result(error)
+
+    @abstractmethod
+    async def _attempt(self, route: Route) -> None:
+        """Register the schema of this event type."""
 
     async def _register(
         self, route: Route, record_name: str, schema: dict[str, Any], kind: str
@@ -85,9 +131,6 @@ class _FramedForm:
         subject = subject_for(route.topic, record_name)
         made = await self._framing.prepare_writing(subject, schema, kind)
         self._ids[route.topic, route.event_type] = made
-
-    def _is_ready(self, route: Route) -> bool:
-        return (route.topic, route.event_type) in self._ids
 
     def _frame(self, route: Route, body: bytes) -> bytes:
         schema_id = self._ids.get((route.topic, route.event_type))
@@ -112,19 +155,10 @@ class AvroForm(_FramedForm):
 
     def __init__(self, registry: SchemaRegistry) -> None:
         super().__init__(registry)
-        self._schemas: dict[tuple[str, str], AvroSchema] = {}
+        self._schemas: dict[_Kind, AvroSchema] = {}
 
-    async def prepare(self, route: Route) -> None:
-        """
-        Register the schema of this event type, once.
-
-        Raises:
-            SchemaError: The model has no Avro schema, or the registry refuses it.
-            RetriableError: The registry is away.
-            UnauthorisedError: The registry refused the credentials.
-        """
-        if self._is_ready(route):
-            return
+    @override
+    async def _attempt(self, route: Route) -> None:
         schema = envelope_schema(route.event_type, route.contract.model)
         parsed = AvroSchema.parse(schema)
         self._schemas[route.topic, route.event_type] = parsed
@@ -159,18 +193,10 @@ class JsonSchemaForm(_FramedForm):
         registry: Gets the schemas, each at the first event of its type; closed with the form.
     """
 
-    async def prepare(self, route: Route) -> None:
-        """
-        Register the schema of this event type, once.
-
-        Raises:
-            SchemaError: The registry refuses the schema.
-            RetriableError: The registry is away.
-            UnauthorisedError: The registry refused the credentials.
-        """
-        if not self._is_ready(route):
-            schema = event_schema(route.event_type, route.contract.model)
-            await self._register(route, route.event_type, schema, "JSON")
+    @override
+    async def _attempt(self, route: Route) -> None:
+        schema = event_schema(route.event_type, route.contract.model)
+        await self._register(route, route.event_type, schema, "JSON")
 
     def write(self, route: Route, envelope: bytes) -> bytes:
         """Encode an envelope."""
