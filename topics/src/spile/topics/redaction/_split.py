@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final, cast
 
 from spile.topics.redaction._cards import is_card_number
-from spile.topics.redaction._detectors import decoded, may_be_base64
+from spile.topics.redaction._detectors import TextDetectors, decoded, may_be_base64
 from spile.topics.redaction._tokens import PEM_BEGIN, PEM_END, TOKEN, TOKEN_BEGINS
 from spile.topics.redaction._walk import Leaf, Walk
 
@@ -61,7 +61,7 @@ def _following(leaves: list[Leaf], index: int) -> Iterator[tuple[int, Leaf]]:
     first = leaves[index]
     for after in range(index + 1, min(index + 1 + _MAX_PARTS, len(leaves))):
         leaf = leaves[after]
-        if leaf.done:
+        if leaf.done or TextDetectors.is_replacement(leaf.text):
             return
         if first.done and (leaf.holder is not first.holder or _REST.fullmatch(leaf.text) is None):
             return
