@@ -71,6 +71,23 @@ def test_a_secret_known_by_its_form_is_cut_out_of_its_text(kind, frame):
         ("psql --password hunter2 -h db", "psql --password REDACTED -h db"),
         ("postgres://app:s3cret@db:5432/x", "postgres://app:REDACTED@db:5432/x"),
         ("https://0123456789abcdef@github.com/x", "https://REDACTED/x"),
+        ("curl -u bob:hunter2 https://x", "curl -u bob:REDACTED https://x"),
+        ("curl -sSu 'bob:two words' x", "curl -sSu 'bob:REDACTED' x"),
+        ("curl -X POST \\\n -ubob:hunter2", "curl -X POST \\\n -ubob:REDACTED"),
+        ('curl "a?b&c" --user="bob:hunter2"', 'curl "a?b&c" --user="bob:REDACTED"'),
+        ("curl --proxy-user bob:hunter2 x", "curl --proxy-user bob:REDACTED x"),
+        ("<password>correct</password>", "<password>REDACTED</password>"),
+        ('<a:apiKey b="c">d e</a:apiKey >', '<a:apiKey b="c">REDACTED</a:apiKey >'),
+        ("<db.pwd><![CDATA[<x>&]]></db.pwd>", "<db.pwd><![CDATA[REDACTED]]></db.pwd>"),
+        ("<token>abc<\\/token>", "<token>REDACTED<\\/token>"),
+        ("[('password', 'hunter2'), 1]", "[('password', 'REDACTED'), 1]"),
+        ("['db_password', b'hunter2']", "['db_password', b'REDACTED']"),
+        ('got [\\"api_key\\",\\"x1\\"]', 'got [\\"api_key\\",\\"REDACTED\\"]'),
+        (f"a=ghp%5F{'a1B2c3D4e5' * 3}&b", "a=REDACTED&b"),
+        (f"github%5fpat%5F{'a1B2c3D4e5%5F' * 3}&b", "REDACTED&b"),
+        ("x AKIAIOSF\u200bODNN7EXAMPLE y", "x REDACTED y"),
+        ("AK\ufeffIA\u00adIOSFODNN7EXAMPLE.", "REDACTED."),
+        ("pass\u200dword=hunter2", "pass\u200dword=REDACTED"),
     ],
 )
 def test_a_secret_that_is_announced_is_cut_out_of_its_text(text, clean):
@@ -97,6 +114,7 @@ def test_a_secret_that_is_announced_is_cut_out_of_its_text(text, clean):
         "passwd",
         "card_number",
         "cvv",
+        "pass\u200bword",
     ],
 )
 @pytest.mark.parametrize("value", ["plain", 12345, ["a", {"b": "c"}], {"deep": {"x": "y"}}])
@@ -296,6 +314,12 @@ HARMLESS = [
     {"version": "5500005555555558", "luhn": "9111111111111111"},
     {"required": ["token", "password"], "names": ["auth", "a1"]},
     {"statuses": {"auth": "healthy", "pass": 3}},
+    {"curl": "curl -u $USER:$PW -o a:b; docker run -u 1000:1000 x && id -u a:b"},
+    {"curl 2": "curl --user-agent=a:b -X x\nrsync -u host:path\ncurl -u bob: -U http://x"},
+    {"xml": "<password></password><token>{t}</token><secret>\n</secret> List<Token>x</a>"},
+    {"html": "<label for='password'>Your 1 password</label><tokens>5</tokens>"},
+    {"pairs": "['password', 'user'] f('token', 'a1') ('api_key', 'VARCHAR(20)') ('pwd', 'my_pwd')"},
+    {"emoji": "\U0001f468\u200d\U0001f469\u200d\U0001f467 soft\u00adhyphen \ufeffcurl -I x:1"},
     {"level": "basic", "name": "Reader", "kind": "bearer", "next": "abc123"},
     {"author": "Ann", "pass": 12, "key": "value", "monkey": "x", "passage": "y"},
 ]
@@ -412,7 +436,25 @@ def test_wrong_settings_are_refused():
         Redactor(RedactionRules(paths=("a..b",)))
 
 
-HOSTILE = ("password=", "eyJ", "sk-", "bearer ", "cookie: ", "a@b.", "AKIA", "4111 ", "a://", "--")
+HOSTILE = (
+    "<password>",
+    "password>",
+    "('pwd','",
+    "curl -u a:",
+    "-u ",
+    "\u200b",
+    "sk-\u200b",
+    "password=",
+    "eyJ",
+    "sk-",
+    "bearer ",
+    "cookie: ",
+    "a@b.",
+    "AKIA",
+    "4111 ",
+    "a://",
+    "--",
+)
 
 
 @pytest.mark.parametrize("piece", HOSTILE)

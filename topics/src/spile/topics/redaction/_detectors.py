@@ -9,6 +9,15 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from spile.topics.redaction._cards import card_spans
+from spile.topics.redaction._idioms import (
+    HIDDEN,
+    OPENS_ELEMENT,
+    OPENS_PAIR,
+    curl_passwords,
+    element,
+    is_value,
+    pair,
+)
 from spile.topics.redaction._names import SensitiveNames
 from spile.topics.redaction._prefilter import BASE64_OF_ASCII, Prefilter
 from spile.topics.redaction._tokens import PEM, TOKEN
@@ -42,6 +51,7 @@ _OF_ASCII: Final = re.compile(BASE64_OF_ASCII)
 _DEPTH: Final = 2
 _BARE: Final = 5  # the group of values without quotes
 _PEEK: Final = 64
+_BEFORE: Final = 48
 REDACTED: Final = "REDACTED"
 """What stands for a secret when no key is configured."""
 
@@ -116,6 +126,8 @@ class TextDetectors:
         self._option = re.compile(
             rf"(?:{core})[ \t]{{1,8}}([\"']?)(?!-)([^\s\"'|;&<>]{{1,1024}}+)", flags
         )
+        self._element = element(core, suffix)
+        self._pair = pair(core, suffix)
         self._announces = re.compile(
             rf"(?:{core}){suffix}[\"']?[ \t]{{0,4}}[=:][ \t]{{0,4}}\Z", flags
         )
@@ -137,12 +149,22 @@ class TextDetectors:
         """Return where secrets stand, sorted, not overlapping; what was replaced is left alone."""
         if not self._prefilter.quick(text):
             return []
-        found = sorted(
+        found = [
             span
             for span in self._all(text, depth)
             if span[0] < span[1] and _REPLACED.match(text, span[0]) is None
-        )
-        return _merged(found)
+        ]
+        if not text.isascii() and HIDDEN.search(text) is not None:
+            found += self._through_hidden(text, depth)
+        return _merged(sorted(found))
+
+    def _through_hidden(self, text: str, depth: int) -> Iterator[Span]:
+        """Yield where secrets stand when the characters that nobody sees are left out."""
+        spans = self.spans(HIDDEN.sub("", text), depth)
+        if spans:
+            kept = [at for at, char in enumerate(text) if HIDDEN.match(char) is None]
+            for start, end in spans:
+                yield kept[start], kept[end - 1] + 1
 
     @staticmethod
     def is_replacement(text: str) -> bool:
@@ -160,6 +182,7 @@ class TextDetectors:
             yield from _addresses(text)
             for found in _URL.finditer(text):
                 yield found.span(found.lastindex or 0)
+        yield from curl_passwords(text)
         if quick.cards(text):
             yield from card_spans(text)
         if depth < _DEPTH and quick.encoded(text):
@@ -183,11 +206,33 @@ class TextDetectors:
                 if group != _BARE or not self._is_code(found):
                     done = found.end()
                     yield found.span(group)
-            elif (found := self._option.match(text, place)) is not None:
-                value = found.group(2)
-                is_option = _OPTION.search(text, max(0, place - 40), place) is not None
-                if is_option and _REFERENCE.match(value) is None and _SYMBOL.search(value):
-                    yield found.span(2)
+            elif (span := self._given(text, place) or self._framed(text, place)) is not None:
+                yield span
+
+    def _given(self, text: str, place: int) -> Span | None:
+        """Return the value of `--password ...`."""
+        found = self._option.match(text, place)
+        if found is None or _OPTION.search(text, max(0, place - 40), place) is None:
+            return None
+        value = found.group(2)
+        is_secret = _REFERENCE.match(value) is None and _SYMBOL.search(value) is not None
+        return found.span(2) if is_secret else None
+
+    def _framed(self, text: str, place: int) -> Span | None:
+        """Return the value of `<password>...</password>` or of `('password', '...')`."""
+        before = text[max(0, place - _BEFORE) : place]
+        if "<" in before and OPENS_ELEMENT.search(before) is not None:
+            found = self._element.match(text, place)
+            group = "raw" if found is not None and found["raw"] is not None else "value"
+            return found.span(group) if found is not None and is_value(found[group]) else None
+        if ("'" not in before and '"' not in before) or OPENS_PAIR.search(before) is None:
+            return None
+        if (found := self._pair.match(text, place)) is None:
+            return None
+        group = "one" if found["one"] is not None else "other"
+        value, name = found[group], found["name"].lower()
+        is_other = _REFERENCE.match(value) is not None or value.lower().endswith(name)
+        return None if is_other or not has_symbol(value) else found.span(group)
 
     @staticmethod
     def _is_code(found: re.Match[str]) -> bool:

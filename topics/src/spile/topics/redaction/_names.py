@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
+from spile.topics.redaction._idioms import HIDDEN
+
 DEFAULT_FIELDS: Final = (
     "access key",
     "api key",
@@ -68,7 +70,8 @@ def _singular(word: str) -> str:
 @lru_cache(maxsize=8192)
 def words_of(name: str) -> Words:
     """Return the words of a name in lower case and singular: `X-API-Keys` is x, api, key."""
-    return tuple(_singular(word.lower()) for word in _WORD.findall(name))
+    seen = name if name.isascii() else HIDDEN.sub("", name)
+    return tuple(_singular(word.lower()) for word in _WORD.findall(seen))
 
 
 class SensitiveNames:

@@ -14,6 +14,7 @@ import msgspec
 from pydantic_core import SchemaValidator, core_schema
 
 from spile.topics.redaction._cards import HINT as CARDS
+from spile.topics.redaction._idioms import HINTS as IDIOMS
 from spile.topics.redaction._names import SensitiveNames, hints
 from spile.topics.redaction._tokens import HINTS as TOKENS
 
@@ -60,7 +61,7 @@ class Prefilter:
 
     def __init__(self, names: SensitiveNames, paths: Iterable[tuple[str, ...]] = ()) -> None:
         named = f"(?i:{'|'.join(hints(names.sequences))}|basic(?u:[^a-z]))"
-        others = (named, *TOKENS, *map(_placed, paths), _ADDRESS, CARDS, _SPLIT_DIGITS)
+        others = (named, *TOKENS, *IDIOMS, *map(_placed, paths), _ADDRESS, CARDS, _SPLIT_DIGITS)
         self.quick = look((*others, BASE64_OF_ASCII))
         self.names = look((named,))
         self.tokens = look(TOKENS)

@@ -13,25 +13,27 @@ from typing import Final
 
 _START: Final = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt]))"
 
+_LINE: Final = r"(?:_|%5[Ff])"  # also as some write it in a URL
+
 TOKENS: Final[tuple[tuple[str, str], ...]] = (
     (r"A(?:KIA|SIA|BIA|CCA)", r"[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    (r"gh[pousr]_", r"[A-Za-z0-9]{20,255}"),
-    (r"github_pat_", r"[A-Za-z0-9_]{20,255}"),
+    (rf"gh[pousr]{_LINE}", r"[A-Za-z0-9]{20,255}"),
+    (rf"github{_LINE}pat{_LINE}", r"(?:[A-Za-z0-9_]|%5[Ff]){20,255}"),
     (r"gl(?:pat|dt|rt|cbt|ptt|ft|soat|agent)-", r"[A-Za-z0-9_.-]{18,255}"),
     (r"xox[abeoprs]-", r"[A-Za-z0-9-]{10,255}"),
     (r"xapp-", r"[A-Za-z0-9-]{12,255}"),
     (r"hooks\.slack\.com/services/", r"[A-Za-z0-9/]{20,100}"),
     (rf"{_START}sk-", r"(?=[a-z_-]{0,512}+[A-Z0-9])[A-Za-z0-9_-]{20,512}"),
-    (r"[prs]k_(?:live|test)_", r"[A-Za-z0-9]{10,255}"),
-    (r"whsec_", r"[A-Za-z0-9+/=]{16,255}"),
+    (rf"[prs]k{_LINE}(?:live|test){_LINE}", r"[A-Za-z0-9]{10,255}"),
+    (rf"whsec{_LINE}", r"[A-Za-z0-9+/=]{16,255}"),
     (r"AIza", r"[A-Za-z0-9_-]{30,40}"),
     (r"ya29\.", r"[A-Za-z0-9_-]{20,512}"),
     (r"GOCSPX-", r"[A-Za-z0-9_-]{20,64}"),
-    (rf"{_START}npm_", r"[A-Za-z0-9]{30,64}"),
+    (rf"{_START}npm{_LINE}", r"[A-Za-z0-9]{30,64}"),
     (r"pypi-", r"[A-Za-z0-9_-]{40,512}"),
     (r"SG\.", r"[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{16,64}"),
-    (rf"{_START}hf_", r"[A-Za-z0-9]{25,64}"),
-    (r"do[opr]_v1_", r"[a-f0-9]{32,80}"),
+    (rf"{_START}hf{_LINE}", r"[A-Za-z0-9]{25,64}"),
+    (rf"do[opr]{_LINE}v1{_LINE}", r"[a-f0-9]{32,80}"),
     (r"eyJ", r"[A-Za-z0-9_-]{8,1024}+\.[A-Za-z0-9_-]{4,16384}(?:\.[A-Za-z0-9_-]{0,4096}){0,3}"),
 )
 """Anchor and rest of each kind."""
