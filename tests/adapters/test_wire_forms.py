@@ -264,6 +264,21 @@ def test_message_pack_that_is_no_json_object_is_poison(value):
         EventReader(CATALOGUE).read(_record(value, b"application/msgpack"))
 
 
+async def test_parsed_schemas_are_bounded_by_their_size(registry, avro_record):
+    """Parsed, a schema takes up to 75 times its size: many large ones must not fill the memory."""
+    symbols = [f"S{number:0254}" for number in range(200)]
+    large = [{"type": "enum", "name": f"E{number}", "symbols": symbols} for number in range(50)]
+    ids = [await registry.register_schema(s["name"], s, "AVRO") for s in large]
+    values = [struct.pack(">bI", 0, schema_id) + b"\0" for schema_id in ids]
+    opener = Opener(SchemaFraming(registry))
+    await opener.prepare([_with(avro_record, value) for value in values])
+    name = b"application/vnd.confluent.avro"
+    for _ in range(2):
+        assert {opener.open(name, value) for value in values} == {b'"%b"' % symbols[0].encode()}
+    size = len(msgspec.json.encode(large[0]))
+    assert len(opener._avro) == 2 * 1024 * 1024 // size < len(large)
+
+
 @pytest.mark.parametrize(
     "items",
     [

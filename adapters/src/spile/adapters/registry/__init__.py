@@ -5,6 +5,11 @@ Schema registries: behind the Confluent-compatible API, or in a folder; and the 
         framing = SchemaFraming(registry)
 """
 
+from spile.adapters.registry._cache import (
+    MAX_PARSED_BYTES,
+    BoundedCache,
+    weight_of,
+)
 from spile.adapters.registry._credentials import (
     Basic,
     Bearer,
@@ -48,9 +53,11 @@ from spile.adapters.registry._values import (
 
 __all__ = [
     "MAX_ANSWER_BYTES",
+    "MAX_PARSED_BYTES",
     "MAX_SCHEMA_BYTES",
     "Basic",
     "Bearer",
+    "BoundedCache",
     "Compatibility",
     "CompatibilityLevel",
     "FileSchemaRegistry",
@@ -67,4 +74,5 @@ __all__ = [
     "frame",
     "subject_for",
     "unframe",
+    "weight_of",
 ]

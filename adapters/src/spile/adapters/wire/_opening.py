@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from spile.adapters.registry import SchemaFraming, SchemaType, unframe
+from spile.adapters.registry import (
+    MAX_PARSED_BYTES,
+    BoundedCache,
+    SchemaFraming,
+    SchemaType,
+    unframe,
+    weight_of,
+)
 from spile.adapters.wire import _content_types as content_types
 from spile.spi import ProtocolRecord, SchemaError, UndecodableError
 from spile.topics import MAX_RECORD_BYTES
@@ -14,7 +21,7 @@ from spile.topics.encodings import AvroSchema, avro_to_json, message_pack_to_jso
 _READABLE = ", ".join(
     name.decode() for name in (content_types.JSON, content_types.MESSAGE_PACK, content_types.FRAMED)
 )
-_KEPT_SCHEMAS = 1_000
+_MOST_SCHEMAS = 1_000
 _CHARSETS = {b"utf-8", b"utf8", b"us-ascii"}
 
 
@@ -24,12 +31,17 @@ class Opener:
 
     Args:
         framing: Knows the schemas of framed values; without it those are refused, with the
-            setting that is missing.
+            setting that is missing. At most 1,000 Avro schemas, and 2 MiB of them, are kept parsed:
+            up to 150 MB of memory.
     """
 
     def __init__(self, framing: SchemaFraming | None = None) -> None:
         self._framing = framing
-        self._avro: dict[int, AvroSchema] = {}
+        # Forgotten ones are parsed again, at the cost of time alone: so even a batch of many large
+        # schemas keeps no more than this.
+        self._avro: BoundedCache[int, AvroSchema] = BoundedCache(
+            _MOST_SCHEMAS, max_weight=MAX_PARSED_BYTES
+        )
 
     async def prepare(self, records: Iterable[ProtocolRecord]) -> None:
         """
@@ -100,9 +112,7 @@ class Opener:
                 parsed = AvroSchema.parse(schema)
             except SchemaError as exc:
                 raise UndecodableError(f"schema {schema_id}: {exc}") from exc
-            if len(self._avro) >= _KEPT_SCHEMAS:
-                self._avro.clear()
-            self._avro[schema_id] = parsed
+            self._avro.put(schema_id, parsed, weight=weight_of(schema))
         return parsed
 
 
