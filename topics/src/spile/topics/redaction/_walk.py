@@ -200,7 +200,7 @@ class Walk:
             return item
         if self.names.is_weak(name) and not (isinstance(item, str) and has_symbol(item)):
             return self._value(item, path, words_of(name))
-        if _is_numeric(item) and self.names.allows_number(name):
+        if self._is_numeric(item) and self.names.allows_number(name):
             return self._value(item, path, words_of(name))
         if isinstance(item, str) and self.names.allows_text(name):
             return self._text(item, path)
@@ -219,6 +219,16 @@ class Walk:
         if isinstance(item, dict):
             return {REDACTED: replacement}
         return [replacement] if isinstance(item, list) else replacement
+
+    def _is_numeric(self, value: Any) -> bool:
+        """Say whether a value is a number, or a list or object of nothing else, cards replaced."""
+        if isinstance(value, list):
+            items = cast("list[Any]", value)
+        elif isinstance(value, dict):
+            items = list(cast("dict[str, Any]", value).values())
+        else:
+            return isinstance(value, (int, float))
+        return all(isinstance(one, (int, float)) or self._is_replaced(one) for one in items)
 
     def _is_replaced(self, item: Any) -> bool:
         """Say whether a value is what `_all_of` returns."""
@@ -256,17 +266,6 @@ def _fits(pattern: tuple[str, ...], names: tuple[str, ...]) -> bool:
     return len(pattern) == len(names) and all(
         expected in {"*", name} for expected, name in zip(pattern, names, strict=True)
     )
-
-
-def _is_numeric(value: object) -> bool:
-    """Say whether a value is a number, or a list or object of nothing else."""
-    if isinstance(value, list):
-        items = cast("list[Any]", value)
-    elif isinstance(value, dict):
-        items = cast("dict[str, Any]", value).values()
-    else:
-        items = (value,)
-    return all(isinstance(one, (int, float)) for one in items)
 
 
 def _is_text(value: object) -> bool:
