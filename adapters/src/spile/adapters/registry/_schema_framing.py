@@ -24,7 +24,7 @@ from spile.spi import (
     UndecodableError,
 )
 
-_AT_ONCE: Final = 32
+_AT_ONCE: Final = 16  # fewer than the 20 connections that httpx keeps
 _GRACE_S: Final = 0.25
 _LONGEST_S: Final = 10.0
 
@@ -99,7 +99,7 @@ class SchemaFraming:
         A producer may send any ids. One that the registry does not know is asked for once more
         after 0.25 s, because a replica may be behind the one that gave it, when a batch has at most
         eight such. Then it is unknown for 5 s, and for 60 s in a batch with more than eight.
-        32 requests run at once. After 10 s no more are begun: nothing is known about the ids that
+        16 requests run at once. After 10 s no more are begun: nothing is known about the ids that
         are left, so their records are neither given up nor read, and the call raises. What was
         found out until then is kept, and tried again the same batch asks for the rest alone.
         So a call ends after 10 s and the longest request, and each brings its batch nearer.
