@@ -105,6 +105,8 @@ def lines(kinds: Iterator[str], events: dict[str, BaseModel]) -> Iterator[bytes]
 
 def main() -> None:
     """Write the files that are not there."""
+    if len(sys.argv) != 2:  # noqa: PLR2004 - the program and the folder
+        raise SystemExit("say where: scripts/make_golden.py tests/topics/schemas/golden")
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     events = samples()

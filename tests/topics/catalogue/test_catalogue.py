@@ -253,3 +253,16 @@ def test_a_template_of_several_services_keeps_each_on_its_topic():
         assert route.topic == f"dev.{service}.plan.made.v1"
     with pytest.raises(UnknownTopicError, match=r"one\.plan\.made\.v1, other\.plan\.made\.v1"):
         catalogue.resolve("PLAN_MADE", environment="dev", service="third")
+
+
+def test_a_contract_without_a_key_gets_that_of_its_topic():
+    """Records of one topic are keyed alike, however their models were given."""
+    own = EventContract("B", key=["b"])
+    spec = TopicSpec(
+        name="shop.orders.placed.v1",
+        owner="shop",
+        key="order_id",
+        models={"A": EventContract("A"), "B": own},
+    )
+    assert spec.contracts["A"].prepare({"order_id": "o-1"}).key == "o-1"
+    assert spec.contracts["B"].prepare({"order_id": "o-1", "b": 2}).key == "2"

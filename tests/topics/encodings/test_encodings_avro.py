@@ -507,9 +507,9 @@ def test_what_a_model_adds_with_a_default_may_follow_in_a_registry():
 def test_a_field_that_is_missing_is_written_as_its_default():
     """A default in the schema is what the model would have: also JSON, times and records."""
     schema = AvroSchema.parse(avro_schema(Newer))
-    assert schema.encode_json(b'{"needed":"a"}') == schema.encode_json(
-        Newer(needed="a").model_dump_json().encode()
-    )
+    made = Newer(needed="a").model_dump(mode="json")
+    made["names"].sort()  # a set has no order of its own
+    assert schema.encode_json(b'{"needed":"a"}') == schema.encode_json(json.dumps(made).encode())
 
 
 class MadeUp(BaseModel):

@@ -455,3 +455,11 @@ def test_interop_needs_no_optional_package():
         "assert not {'cloudevents', 'opentelemetry', 'google.protobuf'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_payloads_version_goes_with_it_without_headers():
+    """An observability event says itself of which version it is."""
+    payload = msgspec.Raw(b'{"metadata":{"schema_version":"1.1.0"}}')
+    event = to_cloudevent(msgspec.structs.replace(ours(), payload=payload))
+    assert event.extensions["schemaversion"] == "1.1.0"
+    assert to_cloudevent(ours()).extensions["schemaversion"] == "1.0.0"

@@ -625,3 +625,9 @@ def test_interop_attribute_values_survive_otlp():
     for carry in (through_json, through_protobuf):
         (read,) = carry([span])
         assert read.attributes == expected
+
+
+def test_what_is_no_event_is_refused_by_name():
+    """A dict is the likeliest mistake, and `parse` the way out."""
+    with pytest.raises(InvalidEventError, match="got a dict"):
+        to_spans([{"event_type": "PreToolUse"}])

@@ -45,7 +45,8 @@ def test_every_release_stays_readable(line, version):
     )
     header = version if version.count(".") == 2 else None
     read = contract.decode(msgspec.json.encode(line["payload"]), header)
-    assert _written(read, kind) == newest
+    # What was the newest when the file was made may be old by now: it is read the same way.
+    assert read == contract.decode(msgspec.json.encode(newest))
     for form in SerializationFormat:
         assert deserialize(base64.b64decode(line[form.value])) == read, form
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from spile.topics.redaction import RedactionRules, Redactor
+
+_SHORTEST_KEY = 16
 
 
 class RedactionSettings(BaseSettings):
@@ -30,10 +32,17 @@ class RedactionSettings(BaseSettings):
     )
 
     redaction: Literal["on", "off"] = "on"
-    redaction_key: SecretStr | None = Field(default=None, min_length=16)
+    redaction_key: SecretStr | None = None
     redaction_paths: str = ""
     redaction_fields: str = ""
     redaction_fail_closed: bool = True
+
+    @field_validator("redaction_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value()) < _SHORTEST_KEY:
+            raise ValueError(f"expected {_SHORTEST_KEY} characters or more")
+        return key
 
     def redactor(self) -> Redactor | None:
         """

@@ -13,7 +13,13 @@ from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.subscribing._holding import Committer, Holding
 from spile.adapters.subscribing._lanes import Chunk
 from spile.adapters.subscribing._observer import SubscriptionObserver
-from spile.spi import BatchHandler, PartitionKey, ProtocolRecord, RetriableError
+from spile.spi import (
+    BatchHandler,
+    PartitionKey,
+    ProtocolRecord,
+    RegistryUnavailableError,
+    RetriableError,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -190,6 +196,8 @@ class BatchLane:
                     records=len(batch.records),
                     attempt=attempt,
                     error_type=type(exc).__name__,
+                    # Ours, and what an operator must know; a handler's own text may hold anything.
+                    reason=str(exc) if isinstance(exc, RegistryUnavailableError) else None,
                 )
             else:
                 for holding, offset in batch.resume_at.items():

@@ -14,7 +14,7 @@ from spile.adapters.registry import (
     weight_of,
 )
 from spile.adapters.wire import _content_types as content_types
-from spile.spi import ProtocolRecord, SchemaError, UndecodableError
+from spile.spi import ProtocolRecord, RegistryUnavailableError, SchemaError, UndecodableError
 from spile.topics import MAX_RECORD_BYTES
 from spile.topics.encodings import AvroSchema, avro_to_json, message_pack_to_json
 
@@ -30,9 +30,9 @@ class Opener:
     Reads values of every content type.
 
     Args:
-        framing: Knows the schemas of framed values; without it those are refused, with the
-            setting that is missing. At most 1,000 Avro schemas, and 2 MiB of them, are kept parsed:
-            up to 150 MB of memory.
+        framing: Knows the schemas of framed values; without it those have to wait, and the error
+            names the setting that is missing. At most 1,000 Avro schemas, and 2 MiB of them, are
+            kept parsed: up to 150 MB of memory.
     """
 
     def __init__(self, framing: SchemaFraming | None = None) -> None:
@@ -70,7 +70,7 @@ class Opener:
         Raises:
             UndecodableError: The content type is not readable here, or the bytes are not of it;
                 no later attempt reads them.
-            RetriableError: The schema was not prepared.
+            RetriableError: The schema was not prepared, or no registry is set.
         """
         if content_type == content_types.JSON:
             return value
@@ -91,10 +91,10 @@ class Opener:
     def _unframe(self, value: bytes) -> bytes:
         framed = unframe(value)
         if self._framing is None:
-            raise UndecodableError(
+            # A setting is missing: the event is not to blame, so it waits.
+            raise RegistryUnavailableError(
                 f"the value is framed with schema {framed.schema_id}, and no registry is set: "
-                "SPILE_REGISTRY_URL",
-                field="content_type",
+                "SPILE_REGISTRY_URL"
             )
         stored = self._framing.schema_of(framed.schema_id)
         if stored.schema_type is SchemaType.JSON:

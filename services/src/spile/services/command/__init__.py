@@ -25,6 +25,10 @@ _COMMANDS = {
     "demo": ("_demo", "demo", "Show it all at work."),
 }
 
+_BROKER_HINT = (
+    'SPILE_BOOTSTRAP_SERVERS names the brokers; `eval "$(spile up)"` starts one on this machine'
+)
+
 
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -66,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Those of the process by default.
     """
-    from spile.spi import SpileError  # noqa: PLC0415 - `--help` does without it
+    from spile.spi import BrokerUnavailableError, SpileError  # noqa: PLC0415 - `--help` needs none
 
     try:
         code = command.main(arguments, prog_name="spile", standalone_mode=False)
@@ -80,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("SPILE_DEBUG", "") not in {"", "0", "false"}:
             raise
         click.echo(f"error: {exc}", err=True)
+        if isinstance(exc, BrokerUnavailableError):
+            click.echo(f"hint: {_BROKER_HINT}", err=True)
         sys.exit(1)
     except BrokenPipeError:
         # The reader of the pipe left; without this the interpreter complains at its end.

@@ -56,7 +56,7 @@ def _event_type(text: str) -> str:
 
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
     moment = _Moment()
-    for option in (
+    options = (
         click.option(
             "--type",
             "event_type",
@@ -73,7 +73,8 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--until", type=moment, help="The same; this moment is left out."),
         click.option("--json", "as_json", is_flag=True, help="Print JSON, one event per line."),
-    ):
+    )
+    for option in reversed(options):  # the last one applied is listed first
         command = option(command)
     return command
 

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from spile.adapters.kafka import KafkaAdmin, KafkaSettings
 from spile.services.command._catalogue import CatalogueSettings, chosen_catalogue
-from spile.spi import ConfigurationError, InvalidTopicError, SpileError
+from spile.services.runtime import configure_logging
+from spile.spi import ConfigurationError, InvalidTopicError
 from spile.topics import Plan, TopicSetup, TopicSpec, plan
 
 _DIFFERENT = 3
@@ -179,6 +180,8 @@ async def apply_catalogue(
 def _wanted(
     environment: str | None, services: tuple[str, ...]
 ) -> tuple[KafkaSettings, dict[str, TopicSpec]]:
+    # What is done is told by the command itself; the adapter's lines would repeat it.
+    configure_logging("error")
     try:
         given = {} if environment is None else {"environment": environment}
         settings = KafkaSettings.load(**given)
@@ -192,8 +195,6 @@ def _ask(work: Any) -> Any:
         return asyncio.run(work)
     except ConfigurationError as exc:
         raise click.UsageError(str(exc)) from exc
-    except SpileError as exc:
-        raise click.ClickException(str(exc)) from exc
 
 
 def _print(found: Plan, *, as_json: bool) -> None:

@@ -35,7 +35,7 @@ class TopicSpec:
         models: Payload model of each event type on it: a pydantic model, an `EventContract`, or
             None for any JSON object.
         key: Payload fields that key the records, separated by commas; the first that is set is
-            taken. Empty: the correlation id.
+            taken. Empty: the correlation id. An `EventContract` with a key of its own keeps that.
         schema_version: Version of the models' schemas, for those that are given as plain models.
         partitions: Number of partitions; growing it re-keys.
         replication: Copies of each partition.
@@ -74,7 +74,7 @@ class TopicSpec:
         self._check_numbers()
         key = tuple(part.strip() for part in self.key.split(",") if part.strip())
         contracts = {
-            event_type: model
+            event_type: model.keyed(key)
             if isinstance(model, EventContract)
             else EventContract(event_type, model, schema_version=self.schema_version, key=key)
             for event_type, model in self.models.items()

@@ -150,13 +150,32 @@ def _comparable(envelope: Envelope) -> dict[str, Any]:
     return msgspec.structs.asdict(envelope) | {"payload": envelope.payload_json}
 
 
+class _Metadata(msgspec.Struct):
+    schema_version: str = ""
+
+
+class _Versioned(msgspec.Struct):
+    metadata: _Metadata | None = None
+
+
+def _stated_version(envelope: Envelope) -> bytes:
+    """Return the version that the payload states, for when no header does."""
+    try:
+        metadata = msgspec.json.decode(envelope.payload, type=_Versioned).metadata
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _SCHEMA_VERSION
+    version = "" if metadata is None else metadata.schema_version
+    fits = _CARRIED["schema_version"].fullmatch(version)
+    return version.encode() if fits else _SCHEMA_VERSION
+
+
 def _write(
     envelope: Envelope, headers: Iterable[tuple[str, bytes]], key: bytes | None
 ) -> CloudEvent:
     extensions = {"correlationid": str(envelope.correlation_id)}
     if envelope.causation_id is not None:
         extensions["causationid"] = str(envelope.causation_id)
-    rest = {"schema_version": _SCHEMA_VERSION} | _not_implied(envelope, headers)
+    rest = {"schema_version": _stated_version(envelope)} | _not_implied(envelope, headers)
     for header, pattern in _CARRIED.items():
         text = _text(rest.get(header))
         if text is not None and pattern.fullmatch(text):

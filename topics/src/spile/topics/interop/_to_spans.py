@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from spile.spi import InvalidEventError
 from spile.topics.events import (
     AgentCapabilityUtilizedEvent,
     FailureDetectedEvent,
@@ -94,11 +95,22 @@ def to_spans(
         content: Whether arguments, results, queries and other content are told; OpenTelemetry
             wants that to be a choice.
         provider: `gen_ai.provider.name` where the events do not say.
+
+    Raises:
+        InvalidEventError: One of them is no observability event.
     """
     gathering = Gathering(causes=causes or {})
-    for event in sorted(events, key=lambda event: event.timestamp):
+    for event in sorted(map(_observed, events), key=lambda event: event.timestamp):
         gathering.add(event)
     return [_span(operation, provider, content=content) for operation in gathering.finish()]
+
+
+def _observed(event: object) -> ObservabilityEvent:
+    if isinstance(event, ObservabilityEvent):
+        return event
+    raise InvalidEventError(
+        f"expected observability events, got a {type(event).__name__}: `parse` makes them"
+    )
 
 
 def _span(operation: Operation, provider: str, *, content: bool) -> Span:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeGuard, cast
@@ -126,8 +127,8 @@ class EventContract:
         self.model = model
         self.schema_version = schema_version
         self.key = tuple(key)
-        self._key = tuple(tuple(name.split(".")) for name in key)
-        self._correlation = tuple(tuple(name.split(".")) for name in correlation)
+        self._key = _places(key)
+        self._correlation = _places(correlation)
         self._codec = codec_of(model)
         self._upcasts = Upcasts(upcasts, schema_version)
         self._is_event = model is not None and issubclass(model, ObservabilityEvent)
@@ -142,6 +143,15 @@ class EventContract:
     def __repr__(self) -> str:
         name = self.model.__name__ if self.model is not None else None
         return f"EventContract({self.event_type!r}, {name}, schema_version={self.schema_version!r})"
+
+    def keyed(self, key: Sequence[str]) -> EventContract:
+        """Return this contract with a key, unless it has one of its own."""
+        if self.key or not key:
+            return self
+        made = copy.copy(self)
+        made.key = tuple(key)
+        made._key = _places(key)  # noqa: SLF001 - of the same class
+        return made
 
     def prepare(self, payload: BaseModel | Mapping[str, Any]) -> Prepared:
         """
@@ -335,6 +345,10 @@ class EventContract:
 
     def _renamed(self, exc: InvalidEventError) -> InvalidEventError:
         return self._invalid(str(exc), exc.field)
+
+
+def _places(names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(name.split(".")) for name in names)
 
 
 def _id_text(value: Any) -> str | None:

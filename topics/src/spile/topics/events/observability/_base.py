@@ -46,6 +46,9 @@ class EventCategory(StrEnum):
     SYSTEM = "system"
 
 
+_NEWEST: Final = cast("Any", Literal)[SCHEMA_VERSION]
+
+
 def _newest_version(value: str) -> str:
     if value not in KNOWN_SCHEMA_VERSIONS:
         known = " and ".join(KNOWN_SCHEMA_VERSIONS)
@@ -72,9 +75,7 @@ class PerformanceMetrics(_Strict, frozen=True):
 class EventMetadata(_Strict, frozen=True):
     """Where an event comes from and what it belongs to."""
 
-    schema_version: Annotated[str, AfterValidator(_newest_version), Wire(Literal["1.1.0"])] = (
-        SCHEMA_VERSION
-    )
+    schema_version: Annotated[str, AfterValidator(_newest_version), Wire(_NEWEST)] = SCHEMA_VERSION
     correlation_id: Id | None = None
     source_service: str | None = None
     trace_id: str | None = None

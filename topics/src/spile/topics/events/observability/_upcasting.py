@@ -10,6 +10,8 @@ from spile.topics._upcasting import Upcast, Upcasts
 SCHEMA_VERSION: Final = "1.1.0"
 """The newest version of the observability events."""
 
+_RESULT_TIMES: Final = "1.1.0"
+
 
 def _to_1_1_0(event: dict[str, Any]) -> dict[str, Any]:
     """
@@ -42,9 +44,13 @@ def _to_1_1_0(event: dict[str, Any]) -> dict[str, Any]:
 
 
 UPCASTS: Final = Upcasts(
-    (Upcast(source="1.0.0", target=SCHEMA_VERSION, change=_to_1_1_0),), SCHEMA_VERSION
+    (Upcast(source="1.0.0", target=_RESULT_TIMES, change=_to_1_1_0),), SCHEMA_VERSION
 )
-"""The steps from every released version of the observability events to the newest."""
+"""
+The steps from every released version of the observability events to the newest.
+
+A step names its target, so that a newer version without a step from the one before fails at import.
+"""
 
 KNOWN_SCHEMA_VERSIONS: Final = UPCASTS.known
 """The versions that this release reads."""
