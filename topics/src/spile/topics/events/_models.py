@@ -22,6 +22,7 @@ from spile.topics.events.requests import (
     CodeAnalysisRequested,
 )
 from spile.topics.events.telemetry import TELEMETRY_MODELS
+from spile.topics.events.telemetry._registry import reserve_event_types
 from spile.topics.sessions import SessionEndEvent, SessionStartEvent
 
 MODELS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
@@ -45,6 +46,8 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
 
 Telemetry that subsystems register is not in it: `telemetry_model` knows that.
 """
+
+reserve_event_types(MODELS)
 
 
 class Wrapped(msgspec.Struct, forbid_unknown_fields=True):

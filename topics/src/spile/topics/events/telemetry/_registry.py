@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Container
+from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 from pydantic import create_model
@@ -19,6 +19,7 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*\.[a-z][a-z0-9]*(?:_[a-
 _SHOWN: Final = 80
 _MAX_NAME: Final = 120
 _models: Final[dict[str, type[TelemetryEvent]]] = dict(TELEMETRY_MODELS)
+_reserved: Final[set[str]] = set()
 
 
 def register_telemetry(event: str, payload: type[TelemetryPayload]) -> type[TelemetryEvent]:
@@ -52,7 +53,7 @@ def register_telemetry(event: str, payload: type[TelemetryPayload]) -> type[Tele
             raise ConfigurationError(
                 f"telemetry events {event!r} and {other!r} are both {upper_snake(event)}"
             )
-    if upper_snake(event) in _other_types():
+    if upper_snake(event) in _reserved:
         raise ConfigurationError(
             f"telemetry event {event!r} would be {upper_snake(event)}, which is another event"
         )
@@ -61,10 +62,9 @@ def register_telemetry(event: str, payload: type[TelemetryPayload]) -> type[Tele
     return model
 
 
-def _other_types() -> Container[str]:
-    from spile.topics.events._models import MODELS  # noqa: PLC0415 - which imports this folder
-
-    return MODELS
+def reserve_event_types(types: Iterable[str]) -> None:
+    """Keep event types, in UPPER_SNAKE, from being registered: those of the other families."""
+    _reserved.update(types)
 
 
 def _made(event: str, payload: type[TelemetryPayload]) -> type[TelemetryEvent]:
