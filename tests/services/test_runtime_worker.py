@@ -250,3 +250,27 @@ async def test_corrupt_store_stops_the_start(settings, database, bus):
             dead_letters=bus.adapter.dead_letters,
         ):
             pass
+
+
+def test_a_worker_that_still_connects_ends_when_it_is_told_to(database):
+    """Nothing is in hand yet, so it does not wait for a broker that is not there: code 0."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spile.services.persistence"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "SPILE_BOOTSTRAP_SERVERS": "127.0.0.1:9",
+            "SPILE_STORE": str(database),
+            "SPILE_START_TIMEOUT_MS": "60000",
+        },
+    )
+    with process:
+        try:
+            next(line for line in process.stderr if "Unable connect" in line)
+            process.send_signal(signal.SIGTERM)
+            _, rest = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert "workers stopped" in rest

@@ -152,9 +152,10 @@ async def _subscribe_and_wait(
     attempt = 0
     while not stop.is_set():
         finished = health.finished
-        subscription = await subscriber.subscribe_batches(
-            worker.topics, worker.group, handle, offsets=worker.offsets
-        )
+        with _unwrapped():
+            subscription = await _subscribed(worker, handle, subscriber, stop)
+        if subscription is None:
+            return
         log.info("worker reads", worker=worker.name, group=worker.group)
         try:
             await _until_ended(health, subscription, stop)
@@ -167,6 +168,29 @@ async def _subscribe_and_wait(
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(backoff.delay(attempt)):
                     await stop.wait()
+
+
+async def _subscribed(
+    worker: Worker, handle: BatchHandler, subscriber: ProtocolBatchSubscriber, stop: asyncio.Event
+) -> ProtocolSubscription | None:
+    """Connect and subscribe; None when told to stop before that was done."""
+    async with asyncio.TaskGroup() as tasks:
+        subscribing = tasks.create_task(
+            _subscribe(worker, handle, subscriber), name=f"subscribe {worker.name}"
+        )
+        stopping = tasks.create_task(stop.wait())
+        await asyncio.wait([subscribing, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        subscribing.cancel()
+    return None if subscribing.cancelled() else subscribing.result()
+
+
+async def _subscribe(
+    worker: Worker, handle: BatchHandler, subscriber: ProtocolBatchSubscriber
+) -> ProtocolSubscription:
+    return await subscriber.subscribe_batches(
+        worker.topics, worker.group, handle, offsets=worker.offsets
+    )
 
 
 async def _until_ended(
