@@ -87,3 +87,11 @@ def test_without_a_broker_it_says_so(spile, monkeypatch):
     told = spile("plan")
     assert told.exit_code == 1
     assert "127.0.0.1" in told.stderr
+
+
+def test_list_refuses_settings_that_nobody_knows(spile, monkeypatch):
+    """A typing error in a name is told even where the setting is not needed."""
+    monkeypatch.setenv("SPILE_REGISTRY_ULR", "x")
+    done = spile("list")
+    assert done.exit_code == 2
+    assert "did you mean SPILE_REGISTRY_URL?" in done.output

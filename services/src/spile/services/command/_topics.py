@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from spile.adapters.kafka import KafkaAdmin, KafkaSettings
+from spile.adapters.kafka import KafkaAdmin, KafkaSettings, load_settings
 from spile.services.command._catalogue import CatalogueSettings, chosen_catalogue
 from spile.services.runtime import configure_logging
 from spile.spi import ConfigurationError, InvalidTopicError
@@ -64,8 +64,8 @@ def topics() -> None:
 def list_(environment: str | None, services: tuple[str, ...], *, as_json: bool) -> None:
     """Print the topics of the catalogue; needs no broker."""
     try:
-        where = environment or CatalogueSettings().environment
-        wanted = chosen_catalogue(services).topics(where)
+        settings = load_settings(CatalogueSettings)
+        wanted = chosen_catalogue(services).topics(environment or settings.environment)
     except (ConfigurationError, InvalidTopicError) as exc:
         raise click.UsageError(str(exc)) from exc
     if as_json:
