@@ -26,8 +26,8 @@ from spile.adapters.kafka import KafkaAdmin, KafkaSettings
 from spile.services.persistence import GROUP
 from spile.testkit.broker import EmbeddedBroker
 from spile.testkit.ledger import Observation, Seen, Verdict, check, read_history
-from spile.testkit.load import LOGICAL_TOPIC
-from spile.topics import default_catalogue, plan
+from spile.testkit.load import LOAD_CATALOGUE, LOGICAL_TOPIC
+from spile.topics import plan
 
 TOPIC = f"dev.{LOGICAL_TOPIC}"
 DLQ = f"{TOPIC}.dlq"
@@ -145,7 +145,7 @@ class Rig:
         self._processes: list[Process] = []
 
     async def make_topics(self) -> None:
-        every = default_catalogue().topics("dev")
+        every = LOAD_CATALOGUE.topics("dev")
         async with KafkaAdmin(self.settings) as admin:
             wanted = {name: every[name] for name in (TOPIC, DLQ)}
             brokers = len(self.broker.nodes)

@@ -12,10 +12,10 @@ from spile.adapters.kafka import create_publisher
 from spile.adapters.publishing import CircuitBreaker
 from spile.spi import CircuitOpenError, ClosedError
 from spile.testkit.ledger import History, check, read_history
-from spile.testkit.load import EVENT_TYPE, Load, LoadPlan
-from spile.topics import default_catalogue, uuid7_text
+from spile.testkit.load import EVENT_TYPE, LOAD_CATALOGUE, Load, LoadPlan
+from spile.topics import uuid7_text
 
-DLQ = "dev.agent.routing.requested.v1.dlq"
+DLQ = "dev.spile.load.sequenced.v1.dlq"
 SHORT = {
     "request_timeout_ms": 800,
     "delivery_timeout_ms": 2500,
@@ -132,7 +132,7 @@ async def test_all_brokers_down(make_rig):
     history = History(rig.history / "here.jsonl")
     publisher = create_publisher(
         rig.settings,
-        default_catalogue(),
+        LOAD_CATALOGUE,
         service="load",
         breaker=CircuitBreaker(reset_after_s=1.0),
     )
@@ -193,7 +193,7 @@ async def test_close_ends_in_time_while_brokers_are_down(make_rig):
 async def close_while_down(make_rig, *, connected):
     """Close a publisher that waits for a broker; return how long that took, in seconds."""
     rig = await make_rig(**SHORT | {"delivery_timeout_ms": 30_000, "start_timeout_ms": 30_000})
-    publisher = create_publisher(rig.settings, default_catalogue(), service="load")
+    publisher = create_publisher(rig.settings, LOAD_CATALOGUE, service="load")
     if connected:
         assert await publisher.publish_event(event())
     await asyncio.to_thread(rig.broker.kill)
@@ -222,7 +222,7 @@ def unconfirmed(results):
 
 async def newcomer(rig):
     """Publish with a publisher that meets no broker: False in time, then errors at once."""
-    publisher = create_publisher(rig.settings, default_catalogue(), service="load")
+    publisher = create_publisher(rig.settings, LOAD_CATALOGUE, service="load")
     began = time.monotonic()
     results = await asyncio.gather(*(publisher.publish_event(event()) for _ in range(5)))
     took_s = time.monotonic() - began
@@ -256,7 +256,7 @@ async def test_mutant_that_awaits_no_acknowledgement_is_caught(make_rig):
     rig = await make_rig(**SHORT | {"request_timeout_ms": 500, "delivery_timeout_ms": 1000})
     history = History(rig.history / "here.jsonl")
     async with (
-        create_publisher(rig.settings, default_catalogue(), service="load") as publisher,
+        create_publisher(rig.settings, LOAD_CATALOGUE, service="load") as publisher,
         asyncio.TaskGroup() as tasks,
     ):
         load = Load(HastyPublisher(publisher, tasks), history, LoadPlan(rate_per_s=800))

@@ -10,7 +10,7 @@ from spile.adapters.kafka import KafkaEventBusAdapter
 from spile.adapters.subscribing import SubscriptionOptions
 from spile.testkit.ledger import Observation, Seen, check, read_history
 
-TOPIC = "dev.agent.routing.requested.v1"
+TOPIC = "dev.spile.load.sequenced.v1"
 SLOW_S = 1.3
 """Longer than the session of a member, which must stay in the group all the same."""
 

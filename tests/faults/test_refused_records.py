@@ -11,10 +11,10 @@ import pytest
 
 from spile.adapters.delivery import OutgoingEvent
 from spile.adapters.kafka import KafkaAdmin, create_publisher
-from spile.testkit.load import EVENT_TYPE
-from spile.topics import default_catalogue, uuid7_text
+from spile.testkit.load import EVENT_TYPE, LOAD_CATALOGUE
+from spile.topics import uuid7_text
 
-TOPIC = "dev.agent.routing.requested.v1"
+TOPIC = "dev.spile.load.sequenced.v1"
 DLQ = f"{TOPIC}.dlq"
 TOPIC_LIMIT = 60_000
 TWO_HOURS_S = 7200
@@ -43,7 +43,7 @@ async def rig(make_rig):
 
 @pytest.fixture
 async def publisher(rig):
-    async with create_publisher(rig.settings, default_catalogue(), service="load") as made:
+    async with create_publisher(rig.settings, LOAD_CATALOGUE, service="load") as made:
         yield made
 
 

@@ -30,13 +30,18 @@ from spile.adapters.publishing import CircuitBreaker
 from spile.spi import CircuitOpenError, SpileError
 from spile.testkit.broker import BrokerSettings
 from spile.testkit.ledger import History, Outcome
-from spile.topics import default_catalogue, uuid7_text
+from spile.topics import TopicSpec, default_catalogue, uuid7_text
 
-EVENT_TYPE = "AGENT_ROUTING_REQUESTED"
+EVENT_TYPE = "LOAD_SEQUENCED"
 """Type of the events; the payload names `key` and `seq`."""
 
-LOGICAL_TOPIC = "agent.routing.requested.v1"
+LOGICAL_TOPIC = "spile.load.sequenced.v1"
 """Topic of the events, without its environment."""
+
+LOAD_CATALOGUE = default_catalogue().with_topics(
+    TopicSpec(name=LOGICAL_TOPIC, owner="spile", models={EVENT_TYPE: None})
+)
+"""The catalogue with that topic: `SPILE_CATALOGUE=spile.testkit.load:LOAD_CATALOGUE` applies it."""
 
 _OPEN_PAUSE_S = 0.1
 
@@ -313,10 +318,9 @@ async def _run(chosen: argparse.Namespace) -> LoadSummary:
     )
     history = History(chosen.history / f"{writer}.jsonl")
     breaker = CircuitBreaker(reset_after_s=chosen.breaker_reset)
-    catalogue = default_catalogue()
     try:
         async with create_publisher(
-            settings, catalogue, service="load", breaker=breaker
+            settings, LOAD_CATALOGUE, service="load", breaker=breaker
         ) as publisher:
             load = Load(publisher, history, plan)
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, load.stop)
