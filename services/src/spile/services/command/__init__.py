@@ -83,9 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SpileError as exc:
         if os.environ.get("SPILE_DEBUG", "") not in {"", "0", "false"}:
             raise
-        click.echo(f"error: {exc}", err=True)
-        if isinstance(exc, BrokerUnavailableError):
-            click.echo(f"hint: {_BROKER_HINT}", err=True)
+        hint = f"; {_BROKER_HINT}" if isinstance(exc, BrokerUnavailableError) else ""
+        click.echo(f"error: {exc}{hint}", err=True)
         sys.exit(1)
     except BrokenPipeError:
         # The reader of the pipe left; without this the interpreter complains at its end.
