@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal, TextIO
+from typing import Final, Literal, TextIO
 
 import structlog
 from structlog.typing import Processor
@@ -13,6 +13,14 @@ from spile.services.runtime._scrubbing import Scrubber
 from spile.topics.redaction import Redactor, default_redactor
 
 _CHATTY = ("aiokafka", "asyncio", "httpcore", "httpx", "uvicorn")
+_SHARED: Final[tuple[Processor, ...]] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.ExtraAdder(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.StackInfoRenderer(),
+)
 
 
 def configure_logging(
@@ -38,18 +46,10 @@ def configure_logging(
     target = stream or sys.stderr
     console = style == "console" or (style == "auto" and target.isatty())
     number = logging.getLevelNamesMapping()[level.upper()]
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.StackInfoRenderer(),
-    ]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared,
+            *_SHARED,
             structlog.stdlib.PositionalArgumentsFormatter(),
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
@@ -67,13 +67,18 @@ def configure_logging(
     handler = logging.StreamHandler(target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=_SHARED,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *clean, *last],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
+    _quieten(number)
+
+
+def _quieten(number: int) -> None:
+    """Let libraries that talk much through this stream alone, and from their own level on."""
     for name in _CHATTY:
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO if number < logging.INFO else max(number, logging.WARNING))

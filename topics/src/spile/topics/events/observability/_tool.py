@@ -43,28 +43,25 @@ class PostToolUseEvent(_ToolEvent, frozen=True):
     execution_time_ms: Milliseconds | None = None
 
 
-class ToolRegisteredEvent(_ToolEvent, frozen=True):
+class _DescribedToolEvent(_ToolEvent, frozen=True):
+    tool_name: Name
+    tool_version: str | None = None
+    description: str | None = None
+    capabilities: JsonArray | None = None
+    parameters_schema: JsonObject | None = None
+    changes: JsonObject | None = None
+
+
+class ToolRegisteredEvent(_DescribedToolEvent, frozen=True):
     """A tool became known."""
 
     event_type: Literal["ToolRegistered"] = "ToolRegistered"
-    tool_name: Name
-    tool_version: str | None = None
-    description: str | None = None
-    capabilities: JsonArray | None = None
-    parameters_schema: JsonObject | None = None
-    changes: JsonObject | None = None
 
 
-class ToolUpdatedEvent(_ToolEvent, frozen=True):
+class ToolUpdatedEvent(_DescribedToolEvent, frozen=True):
     """A tool changed."""
 
     event_type: Literal["ToolUpdated"] = "ToolUpdated"
-    tool_name: Name
-    tool_version: str | None = None
-    description: str | None = None
-    capabilities: JsonArray | None = None
-    parameters_schema: JsonObject | None = None
-    changes: JsonObject | None = None
 
 
 class ToolUnregisteredEvent(_ToolEvent, frozen=True):
