@@ -16,7 +16,7 @@ from ._folder import (
     standing_bootstrap_servers,
     standing_folder,
 )
-from ._jars import KAFKA_VERSION, maven_program
+from ._jars import KAFKA_VERSION, maven_program, run_download
 from ._java import Java, system_java, wheel_java
 from ._ports import PortLease
 from ._process import OwnedProcess
@@ -38,6 +38,7 @@ __all__ = [
     "find_runtime",
     "maven_program",
     "remember_standing_folder",
+    "run_download",
     "standing_bootstrap_servers",
     "standing_folder",
     "system_java",

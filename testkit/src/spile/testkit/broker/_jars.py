@@ -75,8 +75,8 @@ def fetch_by_maven(folder: Path) -> None:
             *("-f", str(PACKAGE / "pom.xml"), "-DincludeScope=runtime"),
             *(f"-DoutputDirectory={target}", "dependency:copy-dependencies"),
         ]
-        if _run([*command, "-o"]).returncode != 0:
-            answer = _run(command)
+        if run_download([*command, "-o"]).returncode != 0:
+            answer = run_download(command)
             if answer.returncode != 0:
                 raise ConfigurationError(f"maven could not bring Kafka: {_last_line(answer)}")
 
@@ -92,7 +92,7 @@ def fetch_by_wheels(folder: Path) -> None:
         env = os.environ | {"JGO_CACHE_DIR": work}
         for coordinate in _COORDINATES:
             arguments = ["--class-path-only", "info", "classpath", coordinate]
-            answer = _run([sys.executable, "-m", "jgo", *arguments], env)
+            answer = run_download([sys.executable, "-m", "jgo", *arguments], env=env)
             if answer.returncode != 0:
                 raise ConfigurationError(f"jgo could not bring Kafka: {_last_line(answer)}")
         for jar in Path(work).rglob("*.jar"):
@@ -143,11 +143,22 @@ def _facts(folder: Path) -> dict[str, list[int]]:
     return {name: [stats[name].st_size, stats[name].st_mtime_ns] for name in sorted(stats)}
 
 
-def _run(command: list[str], env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run_download(
+    command: list[str], *, env: dict[str, str] | None = None, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """
+    Run a program that downloads, and return what it said; code 1 when it took too long.
+
+    Args:
+        command: Ours, run without a shell.
+        env: Its environment; this process's by default.
+        folder: Where to run it; here by default.
+    """
     try:
         return subprocess.run(  # noqa: S603 - the command is ours, no shell
             command,
             env=env,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -7,7 +7,6 @@ import hashlib
 import importlib
 import importlib.util
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spile.spi import ConfigurationError
-from spile.testkit.broker import Java, maven_program, system_java, wheel_java
+from spile.testkit.broker import Java, maven_program, run_download, system_java, wheel_java
 
 APICURIO_VERSION = "3.3.3"
 OLDEST_JAVA = 21  # class file version 65
@@ -100,9 +99,10 @@ def _download_by_maven(work: Path) -> Path:
         *(maven_program() or "mvn", "-q", "-B", "-Dstyle.color=never"),
         *("dependency:copy", f"-Dartifact={coordinate}", f"-DoutputDirectory={work}"),
     ]
-    answer = _run([*command, "-o"], work)
+    # In a folder of its own: away from a pom.xml of the caller's.
+    answer = run_download([*command, "-o"], folder=work)
     if answer.returncode != 0:
-        answer = _run(command, work)
+        answer = run_download(command, folder=work)
     if answer.returncode != 0:
         lines = [line for line in (answer.stdout + answer.stderr).splitlines() if line.strip()]
         raise ConfigurationError(f"maven could not bring {coordinate}: {lines[:1]}")
@@ -128,19 +128,3 @@ def _download_by_wheel(work: Path) -> Path:
 
 def _file_name() -> str:
     return f"{_ARTIFACT}-{APICURIO_VERSION}-{_CLASSIFIER}.{_PACKAGING}"
-
-
-def _run(command: list[str], work: Path) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(  # noqa: S603 - the command is ours, no shell
-            command,
-            cwd=work,  # away from a pom.xml of the caller's folder
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_DOWNLOAD_LIMIT_S,
-        )
-    except subprocess.TimeoutExpired:
-        late = f"no end after {_DOWNLOAD_LIMIT_S} s"
-        return subprocess.CompletedProcess(command, 1, stdout="", stderr=late)
