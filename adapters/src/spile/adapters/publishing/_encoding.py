@@ -133,7 +133,7 @@ class EventEncoder:
         """Say whether a secret may stand in what `encode` left for a look."""
         return self._redaction is not None and self._redaction.suspects(unseen)
 
-    def encode(  # noqa: C901, PLR0912, PLR0915 - a call per step would cost more than the step
+    def encode(  # noqa: C901 - a call per step would cost more than the step
         self, event: OutgoingEvent, now: str | None = None, unseen: list[bytes] | None = None
     ) -> Encoded:
         """
@@ -157,24 +157,11 @@ class EventEncoder:
         """
         lane = self._lane_of(event)
         prepared = lane.route.contract.prepare(event.payload)
-        redaction, redacted = self._redaction, _NOTHING
-        if redaction is not None:
-            room = lane.room(prepared.payload_json)
-            if unseen is not None and not lane.marks:
-                unseen.append(room)
-            elif lane.marks or redaction.may_hold_secret(room):
-                prepared, redacted = redaction.payload(lane.route.contract, lane.marks, prepared)
+        prepared, redacted = self._inspected(lane, prepared, unseen)
         event_id = prepared.event_id or uuid7_text()
         if event.event_id is not None:
             event_id = _given_id(event, prepared)
-        correlation_id = event.correlation_id
-        if correlation_id is None:
-            correlation_id = prepared.correlation_id or event_id
-        else:
-            correlation_id = parse_uuid(correlation_id, "correlation_id")
-        causation_id = event.causation_id or prepared.causation_id
-        if causation_id is not None:
-            causation_id = parse_uuid(causation_id, "causation_id")
+        correlation_id, causation_id = _chain(event, prepared, event_id)
         timestamp = prepared.timestamp or now or utc_text(datetime.now(UTC))
         if event.timestamp is not None:
             timestamp = _given_time(event, event.timestamp)
@@ -199,6 +186,7 @@ class EventEncoder:
             if prepared.trace_id is not None and (metadata is None or "trace_id" not in metadata):
                 _add_trace(headers, prepared.trace_id, prepared.span_id)
             key = event.partition_key or prepared.key or correlation_id
+            redaction = self._redaction
             if redaction is not None and key not in redaction.clean_keys:
                 key, redacted = redaction.key(key, redacted)
             if event.partition_key:
@@ -225,6 +213,20 @@ class EventEncoder:
         if size > MAX_RECORD_BYTES or metadata is not None:
             _check_record_size(record, lane)
         return Encoded(record, event_id, lane.route)
+
+    def _inspected(
+        self, lane: _Lane, prepared: Prepared, unseen: list[bytes] | None
+    ) -> tuple[Prepared, list[str]]:
+        """Return a payload without secrets and where they were, or leave it to be looked at."""
+        redaction = self._redaction
+        if redaction is None:
+            return prepared, _NOTHING
+        room = lane.room(prepared.payload_json)
+        if unseen is not None and not lane.marks:
+            unseen.append(room)
+        elif lane.marks or redaction.may_hold_secret(room):
+            return redaction.payload(lane.route.contract, lane.marks, prepared)
+        return prepared, _NOTHING
 
     def _metadata(
         self, given: dict[str, Any], event_type: str
@@ -262,6 +264,19 @@ class EventEncoder:
 def _can_state(payload: object) -> bool:
     """Say whether a payload is of a kind that can name its own type."""
     return isinstance(payload, BaseModel | Mapping)
+
+
+def _chain(event: OutgoingEvent, prepared: Prepared, event_id: str) -> tuple[str, str | None]:
+    """Return the correlation id and the causation id; an event without the first starts a chain."""
+    correlation_id = event.correlation_id
+    if correlation_id is None:
+        correlation_id = prepared.correlation_id or event_id
+    else:
+        correlation_id = parse_uuid(correlation_id, "correlation_id")
+    causation_id = event.causation_id or prepared.causation_id
+    if causation_id is not None:
+        causation_id = parse_uuid(causation_id, "causation_id")
+    return correlation_id, causation_id
 
 
 def _given_id(event: OutgoingEvent, prepared: Prepared) -> str:
