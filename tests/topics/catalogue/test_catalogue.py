@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -15,6 +16,7 @@ from spile.spi import (
 )
 from spile.topics import (
     MAX_DLQ_MESSAGE_BYTES,
+    ConsumerGroup,
     EventContract,
     TopicName,
     TopicSpec,
@@ -56,20 +58,71 @@ def test_every_observability_event_has_its_topic(name):
     assert (route.version, route.contract.schema_version) == ("v1", "1.1.0")
 
 
-def test_all_topics_of_an_environment_come_with_their_dlqs():
-    """Seven categories, two trios and whatever else, and a DLQ with more room for each."""
+def test_all_topics_of_an_environment_come_with_what_stands_beside_them():
+    """Categories, trios and whatever else; each with its DLQ, its marks and its retries."""
     topics = default_catalogue().topics("prod")
-    plain = {name for name in topics if not name.endswith(".dlq")}
-    assert {f"{name}.dlq" for name in plain} == topics.keys() - plain
+    names = {name: TopicName.parse(name) for name in topics}
+    plain = {name for name, parsed in names.items() if parsed.kind == "topic"}
+    beside = ("dlq", "dlq.done", "persistence.retry.0")
+    assert {f"{name}.{suffix}" for name in plain for suffix in beside} == topics.keys() - plain
     assert len([name for name in plain if name.endswith(".recorded.v1")]) == 7
     assert len([name for name in plain if "code-analysis-" in name or ".routing." in name]) == 6
     for name, spec in topics.items():
-        assert TopicName.parse(name).environment == "prod"
-        if name.endswith(".dlq"):
-            assert spec.max_message_bytes == MAX_DLQ_MESSAGE_BYTES
-            assert spec.partitions == topics[name.removesuffix(".dlq")].partitions
-        else:
-            assert (spec.max_message_bytes, spec.retention) == (2_000_000, timedelta(days=7))
+        assert names[name].environment == "prod"
+        assert spec.retention == timedelta(days=7)
+        limit = 2_000_000 if names[name].kind == "topic" else MAX_DLQ_MESSAGE_BYTES
+        assert spec.max_message_bytes == limit
+        if names[name].kind == "dlq":
+            assert spec.partitions == topics[str(names[name].topic)].partitions
+        elif names[name].kind == "dlq.done":
+            assert (spec.partitions, spec.cleanup) == (1, "compact")
+
+
+def test_retries_of_a_group_have_topics_of_their_own():
+    """A group that a topic names gets its tiers there alone, with the partitions of the topic."""
+    orders = replace(ORDERS, groups=(ConsumerGroup(name="billing"),))
+    catalogue = default_catalogue().with_topics(orders)
+    topics = catalogue.topics("dev")
+    tiers = [f"dev.shop.orders.order-placed.v1.billing.retry.{tier}" for tier in range(3)]
+    assert [name for name in topics if ".billing." in name] == tiers
+    assert {topics[name].partitions for name in tiers} == {orders.partitions}
+    assert topics["dev.shop.orders.order-placed.v1.persistence.retry.0"].partitions == 1
+
+
+def test_retry_topic_comes_from_the_catalogue():
+    """A group, topic or tier that the catalogue does not have has no retry topic."""
+    catalogue = default_catalogue().with_topics(
+        replace(ORDERS, groups=(ConsumerGroup(name="billing", tiers=2),))
+    )
+    topic = "dev.shop.orders.order-placed.v1"
+    assert catalogue.retry_topic(topic, "billing") == f"{topic}.billing.retry.0"
+    assert catalogue.retry_topic(f"{topic}.dlq", "billing", 1) == f"{topic}.billing.retry.1"
+    assert catalogue.retry_topic(f"{topic}.2", "billing") == f"{topic}.billing.retry.0"
+    for topic_of, group, tier in (
+        (topic, "billing", 2),
+        (topic, "billing", -1),
+        (topic, "../x", 0),
+        ("dev.agent.tool.recorded.v1", "billing", 0),
+        ("dev.none.of.these.v1", "persistence", 0),
+        ("__consumer_offsets", "persistence", 0),
+    ):
+        assert catalogue.retry_topic(topic_of, group, tier) is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"name": "a_b"}, InvalidTopicError),
+        ({"name": ""}, InvalidTopicError),
+        ({"name": "g", "tiers": 0}, ConfigurationError),
+        ({"name": "g", "tiers": 10}, ConfigurationError),
+        ({"name": "g", "partitions": 0}, ConfigurationError),
+    ],
+)
+def test_group_that_cannot_be_is_refused(wrong, error):
+    """The name must fit into a topic name, the numbers must make sense."""
+    with pytest.raises(error):
+        ConsumerGroup(**wrong)
 
 
 def test_a_dotted_event_type_is_a_topic():

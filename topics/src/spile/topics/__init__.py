@@ -4,7 +4,7 @@ Topic names, the topic catalogue, envelopes, and what the payloads of events mus
 The event models are in `spile.topics.events`.
 """
 
-from spile.topics._event_names import upper_snake
+from spile.topics._event_names import TICK, upper_snake
 from spile.topics._ids import correlation_uuid, parse_uuid, uuid7, uuid7_text
 from spile.topics._json import JsonAny, JsonArray, JsonObject
 from spile.topics._limits import (
@@ -22,6 +22,7 @@ from spile.topics.catalogue import (
     ENVIRONMENTS,
     TELEMETRY_SOURCES,
     Catalogue,
+    ConsumerGroup,
     Difference,
     Plan,
     Route,
@@ -55,7 +56,9 @@ __all__ = [
     "MAX_RECORD_BYTES",
     "MAX_TOPIC_LENGTH",
     "TELEMETRY_SOURCES",
+    "TICK",
     "Catalogue",
+    "ConsumerGroup",
     "Difference",
     "Envelope",
     "EventContract",

@@ -7,6 +7,9 @@ from typing import Final
 
 _WORD_STARTS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[.\s-]+")
 
+TICK: Final = "TICK"
+"""Event type of a record that holds no event: it lets time pass in a partition for the archive."""
+
 
 def upper_snake(name: str) -> str:
     """

@@ -14,11 +14,9 @@ from spile.adapters.wire import Opener
 from spile.services.persistence._query import microseconds
 from spile.services.persistence._values import Row, Run
 from spile.spi import PartitionKey, ProtocolRecord, RetriableError, UndecodableError
-from spile.topics import Catalogue, Envelope, EventContract, decode_envelope
+from spile.topics import TICK, Catalogue, Envelope, EventContract, decode_envelope
 
-TICK: Final = b"TICK"
-"""Event type of records that only let time pass for the archive; no store keeps them."""
-
+_TICK: Final = TICK.encode()
 _JSON: Final = b"application/json"
 _PLACES: Final[Mapping[str, Mapping[str, str]]] = {
     "SESSION_START": {"session_id": "event_id"},
@@ -126,7 +124,7 @@ class Decoder:
         if value is None:
             return None
         headers = dict(record.headers)
-        if headers.get("event_type") == TICK:
+        if headers.get("event_type") == _TICK:
             return None
         check_headers(headers)
         wire = record.headers

@@ -2,6 +2,7 @@
 
 from spile.topics.catalogue._catalogue import Catalogue, Route, TopicSpec
 from spile.topics.catalogue._default import default_catalogue
+from spile.topics.catalogue._groups import ConsumerGroup
 from spile.topics.catalogue._names import ENVIRONMENTS, TopicKind, TopicName, kebab
 from spile.topics.catalogue._plan import (
     Difference,
@@ -17,6 +18,7 @@ __all__ = [
     "ENVIRONMENTS",
     "TELEMETRY_SOURCES",
     "Catalogue",
+    "ConsumerGroup",
     "Difference",
     "Plan",
     "Route",

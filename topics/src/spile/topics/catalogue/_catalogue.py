@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from spile.spi import ConfigurationError, InvalidTopicError, UnknownTopicError
 from spile.topics._event_names import upper_snake
 from spile.topics._limits import MAX_DLQ_MESSAGE_BYTES, MAX_MESSAGE_BYTES
+from spile.topics.catalogue._groups import ConsumerGroup
 from spile.topics.catalogue._names import ENVIRONMENTS, TopicName, kebab
 from spile.topics.payloads._contract import EventContract
 
@@ -44,6 +45,7 @@ class TopicSpec:
         max_message_bytes: Largest record batch that the broker takes.
         min_insync_replicas: Copies that must have a record before it counts as acknowledged.
         services: Services that fill in this template; those of the catalogue by default.
+        groups: Consumer groups that have retry topics here, beside those of the whole catalogue.
         contracts: Made from `models`: the contract of each event type.
 
     Raises:
@@ -67,6 +69,7 @@ class TopicSpec:
     max_message_bytes: int = MAX_MESSAGE_BYTES
     min_insync_replicas: int = 2
     services: tuple[str, ...] = ()
+    groups: tuple[ConsumerGroup, ...] = ()
     contracts: Mapping[str, EventContract] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -89,7 +92,7 @@ class TopicSpec:
 
     def _check_name(self) -> None:
         name = TopicName.parse(self.name.replace(_TEMPLATE, "x.", 1))
-        if name.environment or name.isolation or name.kind not in {"topic", "dlq"}:
+        if name.environment or name.isolation:
             raise InvalidTopicError(
                 f"the catalogue holds logical names, not {self.name!r}", topic=self.name
             )
@@ -133,12 +136,32 @@ class TopicSpec:
     @property
     def dlq(self) -> TopicSpec:
         """The topic of its dead letters: same partitions, room for the added headers."""
+        return self._beside("dlq")
+
+    @property
+    def dlq_done(self) -> TopicSpec:
+        """The compacted topic that marks which dead letters are settled: one partition."""
+        return replace(self._beside("dlq.done"), partitions=1, cleanup="compact")
+
+    def retry(self, group: ConsumerGroup, tier: int) -> TopicSpec:
+        """
+        Return a topic where failed events of a group wait.
+
+        Args:
+            group: Whose.
+            tier: Number of the retry, from 0.
+        """
+        beside = self._beside(f"{group.name}.retry.{tier}")
+        return replace(beside, partitions=group.partitions or self.partitions)
+
+    def _beside(self, suffix: str) -> TopicSpec:
         return replace(
             self,
-            name=f"{self.name}.dlq",
+            name=f"{self.name}.{suffix}",
             models={},
             cleanup="delete",
             max_message_bytes=MAX_DLQ_MESSAGE_BYTES,
+            groups=(),
         )
 
 
@@ -171,14 +194,22 @@ class Catalogue:
     Args:
         specs: The topics and templates.
         services: Services that fill in the templates; lower-cased, `_` becomes `-`.
+        groups: Consumer groups that have retry topics beside every topic.
 
     Raises:
         ConfigurationError: Two topics or two services collide.
         InvalidTopicError: A service is no segment of a topic name.
     """
 
-    def __init__(self, specs: Sequence[TopicSpec], *, services: Sequence[str] = ("agent",)) -> None:
+    def __init__(
+        self,
+        specs: Sequence[TopicSpec],
+        *,
+        services: Sequence[str] = ("agent",),
+        groups: Sequence[ConsumerGroup] = (),
+    ) -> None:
         self._specs = tuple(specs)
+        self._groups = tuple(groups)
         self._services = _services(services)
         self._topics = _instantiate(self._specs, self._services)
         self._templates = {s.name[len(_TEMPLATE) :]: s for s in self._specs if s.is_template}
@@ -205,7 +236,7 @@ class Catalogue:
         Raises:
             ConfigurationError: A topic is there already.
         """
-        return Catalogue((*self._specs, *specs), services=self.services)
+        return Catalogue((*self._specs, *specs), services=self.services, groups=self._groups)
 
     def with_services(self, *names: str) -> Catalogue:
         """
@@ -215,11 +246,14 @@ class Catalogue:
             ConfigurationError: Two names become the same segment.
             InvalidTopicError: A name is no segment of a topic name.
         """
-        return Catalogue(self._specs, services=(*self.services, *names))
+        services = (*self.services, *names)
+        return Catalogue(self._specs, services=services, groups=self._groups)
 
     def topics(self, environment: str) -> Mapping[str, TopicSpec]:
         """
-        Return every topic of an environment by its full name, DLQs included.
+        Return every topic of an environment by its full name.
+
+        Beside each stand its DLQ, the marks of settled dead letters, and the retries of its groups.
 
         Raises:
             InvalidTopicError: The environment is no segment.
@@ -229,7 +263,48 @@ class Catalogue:
             full = TopicName.parse(name).in_environment(environment)
             found[str(full)] = spec
             found[str(full.dlq)] = spec.dlq
+            found[str(full.dlq_done)] = spec.dlq_done
+            for group in self._groups_of(spec).values():
+                for tier in range(group.tiers):
+                    found[str(full.retry(group.name, tier))] = spec.retry(group, tier)
         return MappingProxyType(found)
+
+    def retry_topic(
+        self,
+        topic: str,
+        group: str,
+        tier: int = 0,
+        *,
+        environments: Collection[str] = ENVIRONMENTS,
+    ) -> str | None:
+        """
+        Return where failed events of a group wait; None when the catalogue has no such topic.
+
+        Args:
+            topic: Full or logical name; a minor version and suffixes do not matter.
+            group: Id of the consumer group; any text.
+            tier: Number of the retry, from 0.
+            environments: The known environments.
+        """
+        try:
+            name = TopicName.parse(topic, environments=environments)
+        except InvalidTopicError:
+            return None
+        spec = self._spec_of_name(name)
+        known = None if spec is None else self._groups_of(spec).get(group)
+        if known is None or not 0 <= tier < known.tiers:
+            return None
+        return str(
+            TopicName.parse(name.topic.address, environments=environments).retry(group, tier)
+        )
+
+    def _groups_of(self, spec: TopicSpec) -> dict[str, ConsumerGroup]:
+        """Return the groups of a topic; one that the topic itself names goes before."""
+        return {group.name: group for group in (*self._groups, *spec.groups)}
+
+    def _spec_of_name(self, name: TopicName) -> TopicSpec | None:
+        rest = f"{name.domain}.{name.action}.v{name.major}"
+        return self._topics.get(f"{name.service}.{rest}") or self._templates.get(rest)
 
     def resolve(
         self,
@@ -282,8 +357,7 @@ class Catalogue:
             return None
         if name.kind != "topic":
             return None
-        rest = f"{name.domain}.{name.action}.v{name.major}"
-        spec = self._topics.get(f"{name.service}.{rest}") or self._templates.get(rest)
+        spec = self._spec_of_name(name)
         return None if spec is None else spec.contracts
 
     def _find(

@@ -7,6 +7,7 @@ from typing import Final
 
 from spile.topics._event_names import upper_snake
 from spile.topics.catalogue._catalogue import Catalogue, TopicSpec
+from spile.topics.catalogue._groups import ConsumerGroup
 from spile.topics.catalogue._telemetry import TELEMETRY_SOURCES, telemetry_topic
 from spile.topics.events import (
     EVENT_MODELS,
@@ -95,6 +96,9 @@ _SPECS = (
     *_EPISODES,
 )
 
+_GROUPS = (ConsumerGroup(name="persistence", tiers=1, partitions=1),)
+"""The workers that fail by event: what is reprocessed for them comes back here, in any order."""
+
 
 def default_catalogue(
     services: Sequence[str] = ("agent",),
@@ -121,4 +125,4 @@ def default_catalogue(
         for event in TELEMETRY_MODELS
         if (sources := telemetry.get(event.partition(".")[0]))
     ]
-    return Catalogue((*_SPECS, *core), services=services)
+    return Catalogue((*_SPECS, *core), services=services, groups=_GROUPS)
