@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from spile.adapters.dead_letters._queue import DLQ_SUFFIX, DeadLetterQueue
 from spile.adapters.delivery._headers import encode_headers, plain_headers
+from spile.adapters.delivery._log_reader import LogReader, LogReaderFactory
 from spile.adapters.delivery._ports import RecordSender, RecordSource, SourceFactory
 from spile.adapters.delivery._records import OutgoingRecord, WireHeaders
 from spile.adapters.subscribing._boundary import Retries
@@ -16,6 +17,7 @@ from spile.adapters.subscribing._subscription import Subscription, SubscriptionO
 from spile.spi import (
     BatchHandler,
     ClosedError,
+    ConfigurationError,
     InvalidTopicError,
     MessageHandler,
     MessageKey,
@@ -57,6 +59,7 @@ class BusAdapter(ProtocolKafkaEventBusAdapter):
         dead_letters: Takes failed messages; by default queues written by the same sender.
         scrub: Takes secrets out of errors in those queues; by the built-in rules by default.
         observe: Makes the observer of a group's subscription.
+        reader_factory: Makes readers without a group, for `reader`.
     """
 
     def __init__(  # noqa: PLR0913 - wired in one place, all but the first four have defaults
@@ -75,8 +78,10 @@ class BusAdapter(ProtocolKafkaEventBusAdapter):
         dead_letters: DeadLetterQueue | None = None,
         scrub: Callable[[str], str] | None = None,
         observe: Callable[[str], SubscriptionObserver] | None = None,
+        reader_factory: LogReaderFactory | None = None,
     ) -> None:
         self._sender = sender
+        self._reader_factory = reader_factory
         self._source_factory = source_factory
         self._environment = environment
         self._group = group
@@ -118,6 +123,17 @@ class BusAdapter(ProtocolKafkaEventBusAdapter):
     def subscriptions(self) -> Collection[Subscription]:
         """The subscriptions that run."""
         return frozenset(self._subscriptions)
+
+    def reader(self) -> LogReader:
+        """
+        Return a reader of the log that is in no group; the caller closes it.
+
+        Raises:
+            ConfigurationError: This adapter was made without a reader factory.
+        """
+        if self._reader_factory is None:
+            raise ConfigurationError("reading without a group needs an adapter with reader_factory")
+        return self._reader_factory()
 
     async def build_topic_name(self, topic: str) -> str:
         """
@@ -218,6 +234,7 @@ class BusAdapter(ProtocolKafkaEventBusAdapter):
         on_batch: BatchHandler,
         *,
         offsets: ProtocolOffsetStore | None = None,
+        manual_commit: bool = False,
     ) -> Subscription:
         """
         Hand every record to a handler, many at a time; see `ProtocolBatchSubscriber`.
@@ -231,6 +248,7 @@ class BusAdapter(ProtocolKafkaEventBusAdapter):
                 self._source(topics, group_id),
                 on_batch,
                 offsets=offsets,
+                manual_commit=manual_commit,
                 options=self._options,
                 observer=self._observer(group_id),
                 on_end=self._subscriptions.discard,

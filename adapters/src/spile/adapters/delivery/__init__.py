@@ -13,6 +13,10 @@ from spile.adapters.delivery._headers import (
     plain_headers,
     utc_text,
 )
+from spile.adapters.delivery._log_reader import (
+    LogReader,
+    LogReaderFactory,
+)
 from spile.adapters.delivery._message import (
     ReceivedMessage,
 )
@@ -39,6 +43,8 @@ __all__ = [
     "REQUIRED_HEADERS",
     "Backoff",
     "EventHeaders",
+    "LogReader",
+    "LogReaderFactory",
     "OutgoingEvent",
     "OutgoingRecord",
     "Position",

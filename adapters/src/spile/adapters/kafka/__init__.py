@@ -13,6 +13,7 @@ from spile.adapters.kafka._environment import (
     register_settings,
     unknown_settings,
 )
+from spile.adapters.kafka._log_reader import KafkaLogReader
 from spile.adapters.kafka._publishing import create_event_publisher, create_publisher
 from spile.adapters.kafka._sender import KafkaSender
 from spile.adapters.kafka._settings import KafkaSettings, redpanda_optimized_defaults
@@ -23,6 +24,7 @@ __all__ = [
     "KafkaClient",
     "KafkaEventBus",
     "KafkaEventBusAdapter",
+    "KafkaLogReader",
     "KafkaSender",
     "KafkaSettings",
     "KafkaSource",

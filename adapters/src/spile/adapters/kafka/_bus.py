@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from spile.adapters.bus import BusAdapter, EventBus
 from spile.adapters.delivery import OutgoingRecord, RecordSource
+from spile.adapters.kafka._log_reader import KafkaLogReader
 from spile.adapters.kafka._sender import KafkaSender
 from spile.adapters.kafka._settings import KafkaSettings, redpanda_optimized_defaults
 from spile.adapters.kafka._source import KafkaSource
@@ -79,6 +80,7 @@ class KafkaEventBusAdapter(BusAdapter, ProtocolKafkaAdapter):
             options=_options(options, self._kafka_config),
             observe=observe,
             scrub=scrub,
+            reader_factory=lambda: KafkaLogReader(self._kafka_config),
         )
 
     @property

@@ -54,6 +54,7 @@ class MemoryEventBus(EventBus, ProtocolEventBusInMemory):
             retries=retries,
             options=options,
             observe=observe,
+            reader_factory=self._cluster.reader,
         )
         super().__init__(adapter)
 

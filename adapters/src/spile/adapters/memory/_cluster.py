@@ -22,6 +22,7 @@ from spile.adapters.memory._log import (
     MemoryTopic,
     wall_clock_ms,
 )
+from spile.adapters.memory._log_reader import MemoryLogReader
 from spile.spi import (
     ClosedError,
     PartitionKey,
@@ -133,6 +134,10 @@ class MemoryCluster:
     def source(self, topics: Sequence[str], group_id: str) -> MemorySource:
         """Return a new source, not open yet; a `SourceFactory`."""
         return MemorySource(topics, self.group(group_id), self._log, self.faults)
+
+    def reader(self) -> MemoryLogReader:
+        """Return a new reader without a group; a `LogReaderFactory`."""
+        return MemoryLogReader(self._log, self.faults)
 
 
 class MemorySender(RecordSender):
