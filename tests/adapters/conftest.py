@@ -76,6 +76,7 @@ class Bench:
             source,
             handler,
             offsets=changes.pop("offsets", None),
+            manual_commit=changes.pop("manual_commit", False),
             observer=changes.pop("observer", None),
             options=SubscriptionOptions(**{**OPTIONS, **changes}),
         )

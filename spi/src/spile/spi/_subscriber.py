@@ -23,12 +23,27 @@ class ProtocolSubscription(Protocol):
         """Why it ended by itself; None while it runs and after a clean close."""
         ...
 
-    async def pause(self) -> None:
-        """Stop handing out records and stay in the group."""
+    async def pause(self, partitions: Sequence[PartitionKey] | None = None) -> None:
+        """
+        Stop handing out records and stay in the group.
+
+        Args:
+            partitions: Only read nothing more of these; what was read before may still come, and a
+                new assignment of them begins unpaused. All by default, at once.
+        """
         ...
 
-    async def resume(self) -> None:
-        """Go on after `pause`."""
+    async def resume(self, partitions: Sequence[PartitionKey] | None = None) -> None:
+        """Go on after `pause`; all by default."""
+        ...
+
+    def done(self, offsets: Mapping[PartitionKey, int]) -> None:
+        """
+        Say up to where records are done, with `manual_commit`; commits follow soon.
+
+        Args:
+            offsets: By partition the offset to read next; one that is not held any more is ignored.
+        """
         ...
 
     async def lag(self) -> Mapping[PartitionKey, int]:
@@ -69,6 +84,7 @@ class ProtocolBatchSubscriber(Protocol):
         on_batch: BatchHandler,
         *,
         offsets: ProtocolOffsetStore | None = None,
+        manual_commit: bool = False,
     ) -> ProtocolSubscription:
         """
         Hand every record of some topics to a handler, many at a time.
@@ -81,6 +97,8 @@ class ProtocolBatchSubscriber(Protocol):
             group_id: Consumers with one id share the partitions.
             on_batch: Must be idempotent.
             offsets: Where to start instead of the group's committed offsets.
+            manual_commit: Offsets are committed as `ProtocolSubscription.done` says, not when the
+                handler returns.
 
         Raises:
             UnknownTopicError: There is no such topic.

@@ -90,9 +90,12 @@ class EventBus(ProtocolEventBus, ProtocolBatchSubscriber, ProtocolEventBusContex
         on_batch: BatchHandler,
         *,
         offsets: ProtocolOffsetStore | None = None,
+        manual_commit: bool = False,
     ) -> Subscription:
         """Hand every record to a handler, many at a time; see `ProtocolBatchSubscriber`."""
-        return await self._adapter.subscribe_batches(topics, group_id, on_batch, offsets=offsets)
+        return await self._adapter.subscribe_batches(
+            topics, group_id, on_batch, offsets=offsets, manual_commit=manual_commit
+        )
 
     async def broadcast_to_environment(
         self,

@@ -59,6 +59,7 @@ class BatchLane:
         capacity: Records above which nothing is polled.
         backoff: Waits between attempts.
         observer: Hears what happens.
+        manual_commit: Whether somebody else says which offsets are done.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class BatchLane:
         capacity: int,
         backoff: Backoff,
         observer: SubscriptionObserver,
+        manual_commit: bool = False,
     ) -> None:
         self.room = asyncio.Event()
         self._handler = handler
@@ -78,6 +80,7 @@ class BatchLane:
         self._capacity = capacity
         self._backoff = backoff
         self._observer = observer
+        self._manual_commit = manual_commit
         self._held: dict[PartitionKey, Holding] = {}
         self._chunks: deque[tuple[Holding, Chunk]] = deque()
         self._buffered = 0
@@ -200,8 +203,9 @@ class BatchLane:
                     reason=str(exc) if isinstance(exc, RegistryUnavailableError) else None,
                 )
             else:
-                for holding, offset in batch.resume_at.items():
-                    self._committer.done(holding, offset)
+                if not self._manual_commit:
+                    for holding, offset in batch.resume_at.items():
+                        self._committer.done(holding, offset)
                 return
             if not any(holding.ending for holding in batch.resume_at):
                 batch.stir.clear()

@@ -23,10 +23,11 @@ class Holding:
         stir: Set to end a wait between attempts.
         gone: True when others own the partition: results are dropped.
         paused: Whether the source was told to pause it because its buffer is full.
+        stopped: Whether the owner of the subscription paused it.
         called_at: Loop time at which the handler that runs now was called.
     """
 
-    __slots__ = ("called_at", "ending", "gone", "partition", "paused", "stir")
+    __slots__ = ("called_at", "ending", "gone", "partition", "paused", "stir", "stopped")
 
     def __init__(self, partition: PartitionKey) -> None:
         self.partition = partition
@@ -34,6 +35,7 @@ class Holding:
         self.stir = asyncio.Event()
         self.gone = False
         self.paused = False
+        self.stopped = False
         self.called_at: float | None = None
 
     def end(self) -> None:

@@ -158,6 +158,7 @@ class Subscription(ProtocolSubscription):
         handler: BatchHandler,
         *,
         offsets: ProtocolOffsetStore | None = None,
+        manual_commit: bool = False,
         options: SubscriptionOptions | None = None,
         observer: SubscriptionObserver | None = None,
         on_end: Callable[[Subscription], None] | None = None,
@@ -172,6 +173,7 @@ class Subscription(ProtocolSubscription):
             capacity=chosen.lane_capacity or 2 * chosen.max_batch_records,
             backoff=chosen.backoff,
             observer=observer or SilentObserver(),
+            manual_commit=manual_commit,
         )
         return self
 
@@ -205,18 +207,32 @@ class Subscription(ProtocolSubscription):
             self._ended.set()
             raise
 
-    async def pause(self) -> None:
-        """Stop handing out records and stay in the group."""
-        self._user_paused = True
-        self._lanes.set_open(is_open=False)
-        self._source.pause(list(self._held))
+    async def pause(self, partitions: Sequence[PartitionKey] | None = None) -> None:
+        """Stop handing out records and stay in the group; see `ProtocolSubscription`."""
+        if partitions is None:
+            self._user_paused = True
+            self._lanes.set_open(is_open=False)
+        for holding in self._chosen(partitions):
+            holding.stopped = partitions is not None or holding.stopped
+            self._source.pause([holding.partition])
 
-    async def resume(self) -> None:
+    async def resume(self, partitions: Sequence[PartitionKey] | None = None) -> None:
         """Go on after `pause`; after a close it is a no-op."""
-        self._user_paused = False
+        for holding in self._chosen(partitions):
+            holding.stopped = False
+        if partitions is None:
+            self._user_paused = False
         if not self._stopping.is_set():
-            self._lanes.set_open(is_open=True)
+            if partitions is None:
+                self._lanes.set_open(is_open=True)
             self._flow()
+
+    def done(self, offsets: Mapping[PartitionKey, int]) -> None:
+        """Commit these offsets soon; see `ProtocolSubscription`."""
+        for partition, offset in offsets.items():
+            holding = self._held.get(partition)
+            if holding is not None:
+                self._committer.done(holding, offset)
 
     async def lag(self) -> Mapping[PartitionKey, int]:
         """Return, for each assigned partition, the records behind the end of the log."""
@@ -363,12 +379,21 @@ class Subscription(ProtocolSubscription):
             return False
         return True
 
+    def _chosen(self, partitions: Sequence[PartitionKey] | None) -> list[Holding]:
+        """Return what is held of these partitions, or all."""
+        chosen = self._held if partitions is None else partitions
+        return [self._held[partition] for partition in chosen if partition in self._held]
+
     def _flow(self) -> None:
+        """Let the source read again what nobody holds up."""
         if not self._user_paused and not self._held_back:
-            self._source.resume([p for p, holding in self._held.items() if not holding.paused])
+            held = self._held.items()
+            self._source.resume([p for p, one in held if not (one.paused or one.stopped)])
 
     def _let_flow(self, partition: PartitionKey) -> None:
-        if not self._user_paused and not self._held_back:
+        """Let the source read a partition again whose buffer has room."""
+        held = self._held.get(partition)
+        if not (self._user_paused or self._held_back or (held is not None and held.stopped)):
             self._source.resume([partition])
 
     async def _recover(self, error: RetriableError, failures: int) -> None:

@@ -49,6 +49,8 @@ class Worker:
         topics: Full names, or one pattern that starts with `^`.
         handle: Gets the batches; must be idempotent.
         offsets: Where to start, when the sink keeps offsets itself.
+        manual_commit: Offsets are committed as the worker says to the subscription it is bound to.
+        bind: Called with each new subscription; its first batch may come a moment before.
         way_out: What an operator can do when the log no longer holds the offset to go on at.
     """
 
@@ -57,6 +59,8 @@ class Worker:
     topics: Sequence[str]
     handle: BatchHandler
     offsets: ProtocolOffsetStore | None = None
+    manual_commit: bool = False
+    bind: Callable[[ProtocolSubscription], None] | None = None
     way_out: str = ""
 
 
@@ -156,6 +160,8 @@ async def _subscribe_and_wait(
             subscription = await _subscribed(worker, handle, subscriber, stop)
         if subscription is None:
             return
+        if worker.bind is not None:
+            worker.bind(subscription)
         log.info("worker reads", worker=worker.name, group=worker.group)
         try:
             await _until_ended(health, subscription, stop)
@@ -189,7 +195,11 @@ async def _subscribe(
     worker: Worker, handle: BatchHandler, subscriber: ProtocolBatchSubscriber
 ) -> ProtocolSubscription:
     return await subscriber.subscribe_batches(
-        worker.topics, worker.group, handle, offsets=worker.offsets
+        worker.topics,
+        worker.group,
+        handle,
+        offsets=worker.offsets,
+        manual_commit=worker.manual_commit,
     )
 
 
