@@ -20,12 +20,14 @@ from ._jars import KAFKA_VERSION, maven_program, run_download
 from ._java import Java, system_java, wheel_java
 from ._ports import PortLease
 from ._process import OwnedProcess
+from ._properties import BrokerAddress
 from ._runtime import BrokerRuntime, find_runtime
 from ._settings import BrokerSettings
 from ._wire import ClusterView, cluster_view
 
 __all__ = [
     "KAFKA_VERSION",
+    "BrokerAddress",
     "BrokerRuntime",
     "BrokerSettings",
     "ClusterFolder",

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -41,7 +41,8 @@ class EmbeddedBroker:
         data: Folder for configuration, logs and data, kept afterwards and used again. None takes
             a temporary one, deleted by `close`.
         detached: The brokers live on when this process ends; `close` must not be forgotten.
-        overrides: Broker settings that win over the ones chosen here.
+        overrides: Broker settings that win over the ones chosen here; a function gives those of
+            one broker.
         runtime: Java and jars; None finds them.
 
     Raises:
@@ -57,7 +58,7 @@ class EmbeddedBroker:
         port: int | None = None,
         data: Path | None = None,
         detached: bool = False,
-        overrides: Mapping[str, str] | None = None,
+        overrides: Mapping[str, str] | Callable[[BrokerAddress], Mapping[str, str]] | None = None,
         runtime: BrokerRuntime | None = None,
     ) -> None:
         settings = BrokerSettings()
@@ -67,7 +68,7 @@ class EmbeddedBroker:
             path=Path(tempfile.mkdtemp(prefix="spile-kafka-")) if data is None else data
         )
         self._detached = detached
-        self._overrides = dict(overrides or {})
+        self._overrides = overrides if callable(overrides) else dict(overrides or {})
         self._lease = PortLease(self._runtime.cache_dir / "ports")
         self._owned: dict[int, OwnedProcess] = {}
         self._marks: dict[int, ProcessMark] = {}
@@ -244,8 +245,12 @@ class EmbeddedBroker:
             if not (home / "data").exists():
                 shutil.copytree(self._runtime.formatted, home / "data")
                 _set_identity(home / "data", node=address.node, cluster=identity)
+            chosen = self._overrides
             text = server_properties(
-                address, cluster, data=(home / "data").resolve(), overrides=self._overrides
+                address,
+                cluster,
+                data=(home / "data").resolve(),
+                overrides=chosen(address) if callable(chosen) else chosen,
             )
             (home / "server.properties").write_text(text, encoding="utf-8")
         return {address.node: address for address in cluster}
