@@ -8,15 +8,14 @@ import pytest
 
 from spile.adapters.dead_letters import DeadLetterQueue
 from spile.adapters.memory import MemoryCluster
+from spile.adapters.subscribing import FailureGuard
 from spile.services.persistence import (
     Decoder,
     EventFilter,
     PersistenceHandler,
-    PoisonLimit,
-    TooMuchPoisonError,
 )
 from spile.services.persistence import _decoding as handler_decoding
-from spile.spi import BrokerUnavailableError, UnknownTopicError
+from spile.spi import BrokerUnavailableError, TooManyFailuresError, UnknownTopicError
 from spile.topics import default_catalogue
 
 TOPIC = "dev.agent.tool.recorded.v1"
@@ -141,7 +140,7 @@ async def test_broken_deploy_stops_instead_of_flooding(handle, store, cluster, m
     await handle([make_record(offset) for offset in range(40)])
     flood = [make_record(40 + offset, value=b"{") for offset in range(60)]
 
-    with pytest.raises(TooMuchPoisonError, match="60 of the last 100"):
+    with pytest.raises(TooManyFailuresError, match="60 of the last 100"):
         await handle(flood)
 
     assert await store.next_offsets([HERE]) == {HERE: 40}
@@ -155,7 +154,7 @@ async def test_some_poison_does_not_stop(store, cluster, make_record):
         Decoder(default_catalogue(), "dev"),
         DeadLetterQueue(cluster.sender()),
         group="persistence",
-        limit=PoisonLimit(share=0.2, after=10),
+        guard=FailureGuard(share=0.2, after=10),
     )
     for start in range(0, 200, 20):
         await handle(

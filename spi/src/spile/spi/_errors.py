@@ -14,6 +14,7 @@ SpileError
 │   ├── MessageTooLargeError       the event is larger than the limit
 │   ├── RedactionError             the event may hold a secret that cannot be removed
 │   ├── UnknownTopicError          no such topic in the catalogue or on the cluster
+│   ├── TooManyFailuresError       so many records fail that the deploy is broken, not the records
 │   ├── UnauthorisedError          the broker refuses these credentials or this operation
 │   └── RejectedError              the broker answered, and refused the record
 ├── SchemaError                    bytes and schema do not fit
@@ -164,6 +165,21 @@ class UnknownTopicError(PermanentError):
 
 class UnauthorisedError(PermanentError):
     """Raised when the broker refuses these credentials or this operation."""
+
+
+class TooManyFailuresError(PermanentError):
+    """
+    Raised when so many records fail that the deploy is broken rather than the records.
+
+    Attributes:
+        failed: How many of the last records failed.
+        settled: How many records that were.
+    """
+
+    def __init__(self, message: str, *, failed: int, settled: int) -> None:
+        super().__init__(message)
+        self.failed = failed
+        self.settled = settled
 
 
 class RejectedError(PermanentError):

@@ -4,6 +4,7 @@ from spile.adapters.subscribing._agreement import check_agreement, check_headers
 from spile.adapters.subscribing._boundary import (
     Retries,
 )
+from spile.adapters.subscribing._guard import FailureGuard
 from spile.adapters.subscribing._observer import (
     SilentObserver,
     SubscriptionObserver,
@@ -19,6 +20,7 @@ from spile.adapters.subscribing._subscription import (
 
 __all__ = [
     "EventReader",
+    "FailureGuard",
     "ReceivedEvent",
     "Retries",
     "SilentObserver",

@@ -15,7 +15,7 @@ from spile.services.persistence._values import (
     StoreUnavailableError,
 )
 from spile.services.persistence._worker import GROUP, event_topics, persistence_worker
-from spile.services.persistence.handler import PersistenceHandler, PoisonLimit, TooMuchPoisonError
+from spile.services.persistence.handler import PersistenceHandler
 from spile.services.persistence.store import SqliteEventStore
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "EventStore",
     "GroupColumn",
     "PersistenceHandler",
-    "PoisonLimit",
     "Row",
     "Run",
     "SqliteEventStore",
@@ -34,7 +33,6 @@ __all__ = [
     "StoreDamagedError",
     "StoreUnavailableError",
     "StoredEvent",
-    "TooMuchPoisonError",
     "event_topics",
     "is_made",
     "persistence_worker",

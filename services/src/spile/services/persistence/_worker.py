@@ -7,11 +7,12 @@ import re
 from collections.abc import AsyncGenerator
 
 from spile.adapters.dead_letters import DeadLetterQueue
+from spile.adapters.subscribing import FailureGuard
 from spile.adapters.wire import Opener
 from spile.services.persistence._decoding import Decoder
 from spile.services.persistence._metrics import WAL_BYTES
 from spile.services.persistence._schema import store_path
-from spile.services.persistence.handler import PersistenceHandler, PoisonLimit
+from spile.services.persistence.handler import PersistenceHandler
 from spile.services.persistence.store import SqliteEventStore
 from spile.services.runtime import Worker, WorkerSettings
 from spile.topics import Catalogue
@@ -56,7 +57,7 @@ async def persistence_worker(
             Decoder(catalogue, environment, opener),
             dead_letters,
             group=GROUP,
-            limit=PoisonLimit(share=settings.poison_share),
+            guard=FailureGuard(share=settings.poison_share),
         )
         yield Worker(
             name="persistence",

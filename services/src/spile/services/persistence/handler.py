@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import structlog
 
 from spile.adapters.dead_letters import DeadLetterQueue
+from spile.adapters.subscribing import FailureGuard
 from spile.services.persistence._decoding import Decoded, Decoder
 from spile.services.persistence._metrics import APPEND_SECONDS, ERRORS, EVENTS, ROWS
 from spile.services.persistence._values import Appended, EventStore
-from spile.spi import PermanentError, ProtocolRecord
+from spile.spi import ProtocolRecord
 
 log = structlog.get_logger(__name__)
 
-_WINDOW_RECORDS = 1_000
 _INLINE_RECORDS = 100
-
-
-class TooMuchPoisonError(PermanentError):
-    """Raised when so many records fail that the deploy is broken rather than the records."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoisonLimit:
-    """
-    When to stop instead of filling the dead letter queue.
-
-    Attributes:
-        share: Share of the last records above which to stop, 0.5 by default; 1 never stops.
-        after: Records that must have been read before the share counts, 100 by default.
-    """
-
-    share: float = 0.5
-    after: int = 100
 
 
 class PersistenceHandler:
@@ -52,7 +33,7 @@ class PersistenceHandler:
         decoder: Makes rows.
         dead_letters: Takes poison.
         group: Consumer group, named in dead letters.
-        limit: When to stop because of too much poison.
+        guard: Stops instead of filling the dead letter queue.
     """
 
     def __init__(
@@ -62,14 +43,14 @@ class PersistenceHandler:
         dead_letters: DeadLetterQueue,
         *,
         group: str,
-        limit: PoisonLimit | None = None,
+        guard: FailureGuard | None = None,
     ) -> None:
         self._store = store
         self._decoder = decoder
         self._dead_letters = dead_letters
         self._group = group
-        self._limit = limit or PoisonLimit()
-        self._recent: deque[tuple[int, int]] = deque()
+        self._guard = guard or FailureGuard()
+        self._counted: ProtocolRecord | None = None
         self._buried: set[tuple[str, int, int]] = set()
 
     async def __call__(self, records: Sequence[ProtocolRecord]) -> None:
@@ -80,7 +61,7 @@ class PersistenceHandler:
             RetriableError: Store, dead letter queue or schema registry are away; the same batch may
                 follow again.
             StaleOffsetsError: The store stands elsewhere; the offsets must be read anew.
-            TooMuchPoisonError: Stop; the offsets stay before this batch.
+            TooManyFailuresError: Stop; the offsets stay before this batch.
             PermanentError: The store is damaged, or a topic has no dead letter queue.
         """
         await self._decoder.prepare(records)
@@ -88,14 +69,12 @@ class PersistenceHandler:
             decoded = await asyncio.to_thread(self._decoder.decode, records)
         else:
             decoded = self._decoder.decode(records)
-        if decoded.poison:
-            self._check_share(len(records), len(decoded.poison))
-            await self._bury(decoded)
+        self._count_failures(records, decoded)
+        await self._bury(decoded)
         started = time.perf_counter()
         appended = await self._store.append(decoded.runs)
         APPEND_SECONDS.observe(time.perf_counter() - started)
         self._buried.clear()
-        self._remember(len(records), len(decoded.poison))
         self._count_types(decoded)
         _report(decoded, appended)
 
@@ -108,6 +87,17 @@ class PersistenceHandler:
         for event_type, count in types.items():
             EVENTS.labels(event_type if event_type in known else "other").inc(count)
 
+    def _count_failures(self, records: Sequence[ProtocolRecord], decoded: Decoded) -> None:
+        """Tell the guard, once for a batch that comes again because the store is away."""
+        if self._counted is records[-1]:
+            return
+        poison = len(decoded.poison)
+        if poison:
+            self._guard.failed(decoded.poison[-1][1], poison, handled=len(records) - poison)
+        else:
+            self._guard.handled(len(records))
+        self._counted = records[-1]
+
     async def _bury(self, decoded: Decoded) -> None:
         for record, error in decoded.poison:
             place = (record.topic, record.partition, record.offset)
@@ -116,21 +106,6 @@ class PersistenceHandler:
             await self._dead_letters.keep(record, error, group=self._group, attempts=1)
             self._buried.add(place)
             ERRORS.labels(type(error).__name__).inc()
-
-    def _check_share(self, records: int, poison: int) -> None:
-        seen = records + sum(count for count, _ in self._recent)
-        bad = poison + sum(count for _, count in self._recent)
-        if seen >= self._limit.after and bad > seen * self._limit.share:
-            raise TooMuchPoisonError(
-                f"{bad} of the last {seen} records cannot be stored, more than "
-                f"{self._limit.share:.0%}: that is a broken deploy; offsets are kept"
-            )
-
-    def _remember(self, records: int, poison: int) -> None:
-        self._recent.append((records, poison))
-        seen = sum(count for count, _ in self._recent)
-        while len(self._recent) > 1 and seen - self._recent[0][0] >= _WINDOW_RECORDS:
-            seen -= self._recent.popleft()[0]
 
 
 def _report(decoded: Decoded, appended: Appended) -> None:
