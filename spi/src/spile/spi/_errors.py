@@ -7,7 +7,8 @@ SpileError
 │   ├── DeliveryTimeoutError       no answer in time: neither a success nor a failure (TimeoutError)
 │   ├── CircuitOpenError           the breaker is open, nothing was sent (RuntimeError)
 │   ├── HandlerStalledError        a handler did not finish in time (TimeoutError)
-│   └── RegistryUnavailableError   the schema registry did not answer as one
+│   ├── RegistryUnavailableError   the schema registry did not answer as one
+│   └── TooManyRequestsError       too many requests wait for their answers, nothing was sent
 ├── PermanentError                 the same call fails again
 │   ├── InvalidEventError          the event breaks its contract (ValueError)
 │   ├── InvalidTopicError          the topic name breaks the naming rules (ValueError)
@@ -20,11 +21,15 @@ SpileError
 ├── SchemaError                    bytes and schema do not fit
 │   ├── IncompatibleSchemaError    the schema breaks the compatibility rule of its subject
 │   └── UndecodableError           the bytes are not what their headers say (ValueError)
+├── RequestFailedError             the answer to a request says that it failed
 ├── ConfigurationError             a setting is missing, unknown or contradictory (ValueError)
 └── ClosedError                    the object was closed before the call (RuntimeError)
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 
 class SpileError(Exception):
@@ -71,6 +76,19 @@ class HandlerStalledError(RetriableError, TimeoutError):
 
 class RegistryUnavailableError(RetriableError):
     """Raised when the schema registry did not answer, or not as a schema registry does."""
+
+
+class TooManyRequestsError(RetriableError):
+    """
+    Raised when a client has too many requests under way already; nothing was sent.
+
+    Attributes:
+        limit: How many it may have.
+    """
+
+    def __init__(self, message: str, *, limit: int) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class PermanentError(SpileError):
@@ -214,6 +232,30 @@ class UndecodableError(SchemaError, ValueError):
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+
+
+class RequestFailedError(SpileError):
+    """
+    Raised when the answer to a request says that it failed; a responder raises it to answer so.
+
+    Attributes:
+        code: Short and stable, such as `TIMEOUT`.
+        retriable: Whether the same request may succeed later; no by default.
+        details: More facts, as a JSON object.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        retriable: bool = False,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retriable = retriable
+        self.details = details
 
 
 class ConfigurationError(SpileError, ValueError):
