@@ -13,6 +13,11 @@ from spile.adapters.delivery._records import WireHeaders
 from spile.spi import ProtocolRecord
 
 PREFIX = "x-spile-dlq-"
+RETRY_PREFIX = "x-spile-retry-"
+REPLAY_COUNT = f"{PREFIX}replay-count"
+"""Header of a record that is reprocessed, and of a dead letter that was."""
+
+_OWN = (PREFIX, RETRY_PREFIX)
 _MAX_MESSAGE_BYTES = 1024
 _MAX_SCRUBBED = 65_536
 _MAX_REPLAYS = 1_000_000
@@ -59,8 +64,8 @@ class Burial:
 
 
 def inbound_headers(record: ProtocolRecord) -> WireHeaders:
-    """Return the headers as they came, without those that only a dead letter queue may write."""
-    return [pair for pair in record.headers if not pair[0].lower().startswith(PREFIX)]
+    """Return the headers as they came, without those that only spile may add to a failed record."""
+    return [pair for pair in record.headers if not pair[0].lower().startswith(_OWN)]
 
 
 def added_headers(origin: Origin, why: Burial, scrub: Callable[[str], str]) -> WireHeaders:

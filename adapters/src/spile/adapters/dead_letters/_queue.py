@@ -103,6 +103,7 @@ class DeadLetterQueue(ProtocolDLQHandler):
         group: str,
         attempts: int,
         first_failure: datetime | None = None,
+        replays: int | None = None,
     ) -> None:
         """
         Keep a failed record in the queue of its topic.
@@ -113,6 +114,7 @@ class DeadLetterQueue(ProtocolDLQHandler):
             group: Consumer group that failed.
             attempts: How often it was tried.
             first_failure: When it failed first; now when None.
+            replays: How often it was reprocessed before; what its header says when None.
 
         Raises:
             RetriableError: It could not be written now; its offset must not be committed.
@@ -126,7 +128,7 @@ class DeadLetterQueue(ProtocolDLQHandler):
             error=error,
             first_failure=first_failure or now,
             last_failure=now,
-            replays=replay_count(record),
+            replays=replay_count(record) if replays is None else replays,
         )
         await self._write(record.topic + DLQ_SUFFIX, record, origin_of(record), burial)
 
