@@ -7,19 +7,22 @@ import subprocess
 import sys
 
 import pytest
+from prometheus_client import REGISTRY
 
 from spile.adapters.delivery import OutgoingRecord
 from spile.adapters.memory import MemoryEventBus
 from spile.adapters.subscribing import SubscriptionOptions
 from spile.services.persistence import (
+    Decoder,
     EventFilter,
+    PersistenceHandler,
     SqliteEventStore,
     StoreDamagedError,
     persistence_worker,
 )
 from spile.services.runtime import Worker, WorkerSettings, run_worker
-from spile.spi import ClosedError, HandlerStalledError, PermanentError
-from spile.topics import default_catalogue
+from spile.spi import ClosedError, HandlerStalledError, PermanentError, TooManyFailuresError
+from spile.topics import Catalogue, TopicSpec, default_catalogue
 
 TOPIC = "dev.agent.tool.recorded.v1"
 ALL = EventFilter()
@@ -236,6 +239,47 @@ raise SystemExit(run_process(main))
 
     assert done.returncode == code
     assert done.stderr == ("" if code == 0 else "error: no\n")
+
+
+async def test_tripped_guard_waits_for_the_fix(bus, publish, settings, database):
+    """
+    A worker whose records nearly all fail buries none, keeps its offsets and stays up, unready; the
+    mended one stores everything.
+    """
+
+    async def run(decoder, tripped):
+        stop = asyncio.Event()
+        async with SqliteEventStore(database) as store, asyncio.timeout(10):
+            handler = PersistenceHandler(store, decoder, bus.adapter.dead_letters, group="p")
+            worker = Worker(name="p", group="p", topics=[TOPIC], handle=handler, offsets=store)
+            async with asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(_outcome(run_worker(worker, bus, settings, stop=stop)))
+                while _guard_of("p") != tripped:  # noqa: ASYNC110 - a metric tells nobody
+                    await asyncio.sleep(0.01)
+                while not tripped and await store.count(ALL) < 200:  # noqa: ASYNC110 - the same
+                    await asyncio.sleep(0.01)
+                assert not running.done()
+                stop.set()
+            return await running
+
+    await publish(200)
+    broken = Decoder(Catalogue([TopicSpec(name=TOPIC.removeprefix("dev."), owner="x")]), "dev")
+    assert isinstance(await run(broken, 1), TooManyFailuresError)
+    assert not bus.cluster.records(f"{TOPIC}.dlq")
+    assert await run(Decoder(default_catalogue(), "dev"), 0) is None
+
+
+def _guard_of(group):
+    return REGISTRY.get_sample_value("spile_guard_tripped", {"group": group})
+
+
+async def _outcome(work):
+    """Return the error that something ends with."""
+    try:
+        await work
+    except TooManyFailuresError as exc:
+        return exc
+    return None
 
 
 async def test_corrupt_store_stops_the_start(settings, database, bus):

@@ -15,6 +15,7 @@ from spile.spi import (
     ProtocolRecord,
     ProtocolSubscription,
     SpileError,
+    TooManyFailuresError,
 )
 
 LAG_RECORDS = Gauge(
@@ -39,6 +40,9 @@ HANDLE_ERRORS = Counter(
 )
 LOOP_LAG = Gauge("spile_event_loop_lag_seconds", "How late the event loop woke up; alert above 0.5")
 READY = Gauge("spile_ready", "Whether the worker gets on with its work", ["group"])
+GUARD_TRIPPED = Gauge(
+    "spile_guard_tripped", "Whether the worker stopped because too many records failed", ["group"]
+)
 
 
 class Health:
@@ -61,6 +65,7 @@ class Health:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.group = group
+        GUARD_TRIPPED.labels(group).set(0)
         self.failure: BaseException | None = None
         self._max_age_s = max_age_s
         self._stall_after_s = stall_after_s
@@ -142,7 +147,9 @@ class Health:
         """Say why the worker is not ready; nothing when it is."""
         now = self._clock()
         found: list[str] = []
-        if self.failure is not None:
+        if isinstance(self.failure, TooManyFailuresError):
+            found.append(f"stopped by itself: {self.failure}")
+        elif self.failure is not None:
             found.append(f"ended: {type(self.failure).__name__}")
         if self._heard is None:
             found.append("the bus has not answered yet")

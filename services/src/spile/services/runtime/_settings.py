@@ -26,7 +26,7 @@ class WorkerSettings(BaseSettings):
         log_level: Lowest level that is logged.
         log_format: `json`, `console`, or `auto`: console on a terminal, JSON elsewhere.
         store: File of the event store, or `sqlite:///<file>`.
-        poison_share: Share of unreadable records above which a worker stops.
+        poison_share: Share of failing records above which a worker stops, 0.5.
         ready_max_age_s: Age at which the last sign of life of the bus no longer counts, 30 s.
         stall_after_s: Age of a handler call at which the worker ends with code 70, 300 s.
         debug: Show tracebacks of our own errors.

@@ -14,7 +14,7 @@ from typing import cast
 import structlog
 
 from spile.adapters.delivery import Backoff
-from spile.services.runtime._health import Health, follow, watch_loop
+from spile.services.runtime._health import GUARD_TRIPPED, Health, follow, watch_loop
 from spile.services.runtime._http import side_app, side_server
 from spile.services.runtime._settings import WorkerSettings
 from spile.spi import (
@@ -26,6 +26,7 @@ from spile.spi import (
     ProtocolSubscription,
     RejectedError,
     SpileError,
+    TooManyFailuresError,
 )
 from spile.topics.redaction import default_redactor
 
@@ -97,6 +98,8 @@ async def run_workers(
     Raises:
         HandlerStalledError: A handler did not finish in time.
         SpileError: What ended a worker.
+        TooManyFailuresError: So many records failed that the worker stopped by itself; raised when
+            the process is told to stop.
         ConfigurationError: The HTTP address cannot be used.
     """
     stop = stop or asyncio.Event()
@@ -133,9 +136,21 @@ async def run_workers(
 async def _run(
     worker: Worker, health: Health, subscriber: ProtocolBatchSubscriber, stop: asyncio.Event
 ) -> SpileError | None:
-    """Run one worker to its end; its failure ends the others too."""
+    """
+    Run one worker to its end; its failure ends the others too.
+
+    A worker that its guard stopped stays, unready, until the process is told to stop.
+    """
     try:
         await _subscribe_and_wait(worker, health, subscriber, stop)
+    except TooManyFailuresError as exc:
+        # It stays up: what restarts dead processes would let it fail on, some records each time.
+        health.failure = exc
+        health.reasons()
+        GUARD_TRIPPED.labels(worker.group).set(1)
+        log.error("worker stopped by its guard", worker=worker.name, reason=str(exc))  # noqa: TRY400 - one line, no traceback
+        await stop.wait()
+        return exc
     except SpileError as exc:
         health.failure = exc
         log.error("worker failed", worker=worker.name, error_type=type(exc).__name__)  # noqa: TRY400 - one line, no traceback
