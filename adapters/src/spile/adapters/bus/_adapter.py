@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 
-from spile.adapters.dead_letters._queue import DLQ_SUFFIX, DeadLetterQueue
+from spile.adapters.dead_letters._facts import has_failed_records
+from spile.adapters.dead_letters._queue import DeadLetterQueue
 from spile.adapters.delivery._headers import encode_headers, plain_headers
 from spile.adapters.delivery._log_reader import LogReader, LogReaderFactory
 from spile.adapters.delivery._ports import RecordSender, RecordSource, SourceFactory
@@ -317,8 +318,7 @@ def _sole_types(catalogue: Catalogue, environment: str) -> dict[str, str]:
 
 
 def _check_size(record: OutgoingRecord) -> None:
-    is_dead = record.topic.endswith(DLQ_SUFFIX)
-    limit = MAX_DLQ_MESSAGE_BYTES if is_dead else MAX_RECORD_BYTES
+    limit = MAX_DLQ_MESSAGE_BYTES if has_failed_records(record.topic) else MAX_RECORD_BYTES
     size = len(record.key or b"") + len(record.value or b"")
     size += sum(len(name) + len(value) for name, value in record.headers)
     if size > limit:

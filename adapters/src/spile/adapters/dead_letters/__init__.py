@@ -1,10 +1,12 @@
 """What cannot be handled: kept byte for byte in `<topic>.dlq`, and handled again on request."""
 
-from spile.adapters.dead_letters._facts import REPLAY_COUNT, replay_count
-from spile.adapters.dead_letters._queue import (
+from spile.adapters.dead_letters._facts import (
     DLQ_SUFFIX,
-    DeadLetterQueue,
+    REPLAY_COUNT,
+    has_failed_records,
+    replay_count,
 )
+from spile.adapters.dead_letters._queue import DeadLetterQueue
 from spile.adapters.dead_letters._retry_facts import (
     MAX_REPLAYS,
     ReplaysSpentError,
@@ -23,6 +25,7 @@ __all__ = [
     "ReplaysSpentError",
     "RetryFacts",
     "RetryRole",
+    "has_failed_records",
     "original_record",
     "read_retry",
     "replay_count",

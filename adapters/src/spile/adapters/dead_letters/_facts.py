@@ -12,6 +12,7 @@ from spile.adapters.delivery._headers import utc_text
 from spile.adapters.delivery._records import WireHeaders
 from spile.spi import ProtocolRecord
 
+DLQ_SUFFIX = ".dlq"
 PREFIX = "x-spile-dlq-"
 RETRY_PREFIX = "x-spile-retry-"
 REPLAY_COUNT = f"{PREFIX}replay-count"
@@ -22,6 +23,11 @@ _MAX_MESSAGE_BYTES = 1024
 _MAX_SCRUBBED = 65_536
 _MAX_REPLAYS = 1_000_000
 _MAX_DIGITS = 19
+
+
+def has_failed_records(topic: str) -> bool:
+    """Say whether a topic is a dead letter queue or a retry topic: it takes larger records."""
+    return topic.endswith(DLQ_SUFFIX) or topic.rpartition(".")[0].endswith(".retry")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import structlog
 
 from spile.adapters.dead_letters._facts import (
+    DLQ_SUFFIX,
     Burial,
     Origin,
     added_headers,
@@ -32,8 +33,6 @@ from spile.spi import (
 from spile.topics.redaction import default_redactor
 
 log = structlog.get_logger(__name__)
-
-DLQ_SUFFIX = ".dlq"
 
 
 def _now() -> datetime:

@@ -38,11 +38,17 @@ from spile.adapters.delivery._records import (
 from spile.adapters.delivery._tasks import (
     Tasks,
 )
+from spile.adapters.delivery._transactions import (
+    FencedError,
+    RecordTransactions,
+    TransactionsFactory,
+)
 
 __all__ = [
     "REQUIRED_HEADERS",
     "Backoff",
     "EventHeaders",
+    "FencedError",
     "LogReader",
     "LogReaderFactory",
     "OutgoingEvent",
@@ -54,10 +60,12 @@ __all__ = [
     "Record",
     "RecordSender",
     "RecordSource",
+    "RecordTransactions",
     "SemVer",
     "Settled",
     "SourceFactory",
     "Tasks",
+    "TransactionsFactory",
     "WireHeaders",
     "check_required",
     "decode_headers",

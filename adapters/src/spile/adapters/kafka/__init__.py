@@ -18,6 +18,7 @@ from spile.adapters.kafka._publishing import create_event_publisher, create_publ
 from spile.adapters.kafka._sender import KafkaSender
 from spile.adapters.kafka._settings import KafkaSettings, redpanda_optimized_defaults
 from spile.adapters.kafka._source import KafkaSource
+from spile.adapters.kafka._transactions import KafkaTransactions
 
 __all__ = [
     "KafkaAdmin",
@@ -28,6 +29,7 @@ __all__ = [
     "KafkaSender",
     "KafkaSettings",
     "KafkaSource",
+    "KafkaTransactions",
     "RedpandaEventBusAdapter",
     "create_event_publisher",
     "create_publisher",

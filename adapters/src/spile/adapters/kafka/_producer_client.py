@@ -102,6 +102,7 @@ class ProducerClient:
         compression: Codec name, or `none`.
         max_batch_bytes: Size of a batch before compression.
         metadata_max_age_ms: How old the client's view of leaders may get.
+        more: Other arguments of the client.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class ProducerClient:
         compression: str,
         max_batch_bytes: int,
         metadata_max_age_ms: int,
+        **more: Any,
     ) -> None:
         self._connection = connection
         self._producer = AIOKafkaProducer(
@@ -123,6 +125,7 @@ class ProducerClient:
             request_timeout_ms=connection.request_timeout_ms,
             retry_backoff_ms=connection.retry_backoff_ms,
             metadata_max_age_ms=metadata_max_age_ms,
+            **more,
         )
         self._request_timeout_s = connection.request_timeout_ms / 1000
         pin_log_levels()

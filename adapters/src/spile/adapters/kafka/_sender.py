@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import structlog
 
-from spile.adapters.dead_letters import DLQ_SUFFIX
+from spile.adapters.dead_letters import has_failed_records
 from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.delivery._ports import RecordSender, Settled
 from spile.adapters.delivery._records import OutgoingRecord, Receipt
@@ -92,7 +92,7 @@ class KafkaSender(RecordSender):
         Raises:
             UnknownTopicError: There is no such topic; nothing was sent.
             MessageTooLargeError: A value is over 1,600,000 bytes (2,200,000 for a dead letter
-                queue); nothing was sent.
+                queue or retry topic); nothing was sent.
             ClosedError: The sender is closed; nothing was sent.
         """
         if self._closed:
@@ -285,7 +285,7 @@ class KafkaSender(RecordSender):
                 self._missing.clear()
             self._missing[topic] = time.monotonic()
             raise _unknown(topic)
-        limit = MAX_DLQ_MESSAGE_BYTES if topic.endswith(DLQ_SUFFIX) else MAX_RECORD_BYTES
+        limit = MAX_DLQ_MESSAGE_BYTES if has_failed_records(topic) else MAX_RECORD_BYTES
         return self._partitioners.setdefault(topic, Partitioner(count, max_value_bytes=limit))
 
     def _retrying(self, records: int) -> None:
