@@ -1,0 +1,175 @@
+"""From one request to its answer on the bus."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Generic, TypeAlias
+from uuid import UUID, uuid5
+
+import structlog
+from pydantic import BaseModel
+
+from spile.adapters.delivery import Backoff, OutgoingEvent
+from spile.adapters.publishing import EventPublisher
+from spile.adapters.requesting._trio import Answer, Asked, Trio, with_fields
+from spile.spi import (
+    PermanentError,
+    RequestFailedError,
+    RetriableError,
+    SpileError,
+)
+from spile.topics import Route
+from spile.topics.events.requests import FailedRequest
+
+log = structlog.get_logger(__name__)
+
+RequestHandler: TypeAlias = Callable[[Asked], Awaitable[Answer]]
+"""Answers a request; must be idempotent, since a request may come twice."""
+
+_ANSWER_IDS: Final = UUID("0b1c7a52-7d5f-5c0e-9a55-2f6a8d1f3c47")
+_LEAST_ATTEMPTS: Final = 5
+_TEXT_LIMIT: Final = 1000
+
+
+class Answering(Generic[Asked, Answer]):
+    """
+    Runs the handler and publishes what came of it.
+
+    Args:
+        trio: What is asked.
+        handler: Answers.
+        publisher: Sends the answers.
+        routes: Where answers and failures go.
+        backoff: Waits between attempts to send one answer.
+        most_s: Longest that a handler may take, whatever the caller allows.
+    """
+
+    def __init__(
+        self,
+        trio: Trio[Asked, Answer],
+        handler: RequestHandler[Asked, Answer],
+        *,
+        publisher: EventPublisher,
+        routes: tuple[Route, Route],
+        backoff: Backoff,
+        most_s: float,
+    ) -> None:
+        self._trio = trio
+        self._handler = handler
+        self._publisher = publisher
+        self._completed, self._failed = routes
+        self._backoff = backoff
+        self._most_s = most_s
+
+    async def run(self, request: Asked, *, left_s: float) -> Answer | FailedRequest:
+        """
+        Call the handler; what it raises becomes a failure.
+
+        Args:
+            request: What is asked.
+            left_s: Seconds for which the caller still waits.
+        """
+        started = time.perf_counter()
+        limit_s = min(left_s, self._most_s)
+        patience = asyncio.timeout(limit_s)
+        try:
+            async with patience:
+                return await self._handler(request)
+        except RequestFailedError as exc:
+            error: Exception = exc
+        except TimeoutError as exc:
+            error = exc
+            if patience.expired():
+                error = RequestFailedError(
+                    f"not done within {limit_s:.3f} s", code="TIMEOUT", retriable=True
+                )
+        except asyncio.CancelledError as exc:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            error = RuntimeError("the handler raised CancelledError although nobody cancelled it")
+            error.__cause__ = exc
+        except Exception as exc:  # noqa: BLE001 - the handler boundary: ends in a failed answer
+            error = exc
+        return self.failure(error, (time.perf_counter() - started) * 1000)
+
+    def failure(self, error: Exception, processing_time_ms: float | None = None) -> FailedRequest:
+        """Return the answer that says what went wrong."""
+        if not isinstance(error, RequestFailedError):
+            log.warning("request failed", trio=self._trio.name, error_type=type(error).__name__)
+            error = RequestFailedError(
+                f"{type(error).__name__}: {error}",
+                code=_code(error),
+                retriable=isinstance(error, RetriableError),
+            )
+        return self._trio.failed(
+            error_code=error.code,
+            error_message=str(error)[:_TEXT_LIMIT],
+            retryable=error.retriable,
+            error_details=None if error.details is None else dict(error.details),
+            processing_time_ms=processing_time_ms,
+        )
+
+    async def send(
+        self, answer: BaseModel, *, correlation_id: str, request_id: str, until: float
+    ) -> bool:
+        """
+        Publish an answer; returns once it is acknowledged, or nobody can want it any more.
+
+        An answer has the same event id whenever it is sent again, also by another process: stores
+        know the repeat by it. One that cannot be published becomes a failure that says why.
+
+        Args:
+            answer: Completed or failed.
+            correlation_id: The request's.
+            request_id: Event id of the request.
+            until: Loop time at which the caller is gone; five attempts are made at least.
+
+        Returns:
+            Whether it is acknowledged.
+        """
+        event = self._event(answer, correlation_id, request_id)
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                if await self._publisher.publish_event(event):
+                    return True
+            except RetriableError as exc:
+                log.warning("answer not sent", trio=self._trio.name, error=str(exc))
+            except SpileError as exc:
+                if isinstance(answer, FailedRequest) or not _is_about_the_answer(exc):
+                    log.error(  # noqa: TRY400 - ours, and told in full
+                        "no answer can be sent", trio=self._trio.name, error=str(exc)
+                    )
+                    return False
+                answer = self.failure(
+                    RequestFailedError(f"the answer was refused: {exc}", code="INVALID_ANSWER")
+                )
+                event = self._event(answer, correlation_id, request_id)
+                continue
+            if attempt >= _LEAST_ATTEMPTS and asyncio.get_running_loop().time() > until:
+                return False
+            await asyncio.sleep(self._backoff.delay(attempt))
+
+    def _event(self, answer: BaseModel, correlation_id: str, request_id: str) -> OutgoingEvent:
+        route = self._failed if isinstance(answer, FailedRequest) else self._completed
+        fields: Mapping[str, Any] = {"correlation_id": UUID(correlation_id)}
+        return OutgoingEvent(
+            event_type=route.event_type,
+            payload=with_fields(answer, fields),
+            topic=route.topic,
+            correlation_id=correlation_id,
+            causation_id=request_id,
+            event_id=str(uuid5(_ANSWER_IDS, request_id)),
+        )
+
+
+def _code(error: Exception) -> str:
+    return "TIMEOUT" if isinstance(error, TimeoutError) else "INTERNAL_ERROR"
+
+
+def _is_about_the_answer(error: SpileError) -> bool:
+    return isinstance(error, PermanentError)

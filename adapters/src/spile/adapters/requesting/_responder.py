@@ -1,0 +1,341 @@
+"""Takes requests, has them handled side by side, and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, Self
+
+import structlog
+
+from spile.adapters.dead_letters import DeadLetterQueue
+from spile.adapters.delivery import Backoff, Tasks
+from spile.adapters.publishing import EventPublisher
+from spile.adapters.requesting._answering import Answering, RequestHandler
+from spile.adapters.requesting._metrics import RESPONSES, RESPONSES_RUNNING
+from spile.adapters.requesting._progress import Progress
+from spile.adapters.requesting._trio import Answer, Asked, Trio
+from spile.adapters.subscribing import EventReader, ReceivedEvent
+from spile.adapters.wire import Opener
+from spile.spi import (
+    ClosedError,
+    PartitionKey,
+    ProtocolBatchSubscriber,
+    ProtocolRecord,
+    ProtocolSubscription,
+    RequestFailedError,
+    RetriableError,
+    SchemaError,
+    SpileError,
+)
+from spile.topics import TICK, Catalogue, parse_uuid
+
+log = structlog.get_logger(__name__)
+
+_REMEMBERED: Final = 10_000
+_CLOSE_LIMIT_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponderCounts:
+    """
+    What became of the requests that one responder took.
+
+    Attributes:
+        completed: Answered.
+        failed: Answered with a failure.
+        expired: Dropped, because their caller was gone before they began.
+        repeated: Come again after they were answered here; dropped.
+        unreadable: No requests of the trio; kept as dead letters where there is a queue.
+        unanswered: Handled, but no answer could be sent.
+        running: In hand now.
+    """
+
+    completed: int
+    failed: int
+    expired: int
+    repeated: int
+    unreadable: int
+    unanswered: int
+    running: int
+
+
+class Responder(Generic[Asked, Answer]):
+    """
+    Answers the requests of one trio as a member of a consumer group.
+
+    Requests are handled side by side, each in its own time, whatever the order of the log: they
+    have nothing to do with one another. A request is committed once its answer is acknowledged, and
+    never past one that is not; so a crash means that some are handled again, with the same event id
+    of the answer. The handler must be idempotent, by the request's correlation id.
+
+    A handler answers, or raises: a `RequestFailedError` is sent as it is, anything else as
+    `INTERNAL_ERROR`, and `TIMEOUT` when the caller's time is up. What the caller has given up
+    before the handler began is dropped and counted.
+
+    Args:
+        trio: What is asked.
+        handler: Answers.
+        bus: Subscribes; an `EventBus`.
+        group: Responders with one group share the requests.
+        publisher: Sends the answers; stays open.
+        catalogue: Knows the topics; the publisher's.
+        environment: Environment of the topics; the publisher's.
+        opener: Reads other content types than JSON; see `EventReader`.
+        dead_letters: Keeps what is no request; without it that is logged and counted only.
+        concurrency: Most requests in hand at a time, 100 by default; others wait in the log.
+        most_s: Longest that a handler may take, 60 s by default, whatever the caller allows.
+        backoff: Waits between attempts, 1 s at first by default.
+        clock: Seconds since 1970, to be compared with the time of records.
+    """
+
+    def __init__(  # noqa: PLR0913 - wired in one place, keyword-only after two
+        self,
+        trio: Trio[Asked, Answer],
+        handler: RequestHandler[Asked, Answer],
+        *,
+        bus: ProtocolBatchSubscriber,
+        group: str,
+        publisher: EventPublisher,
+        catalogue: Catalogue,
+        environment: str,
+        opener: Opener | None = None,
+        dead_letters: DeadLetterQueue | None = None,
+        concurrency: int = 100,
+        most_s: float = 60.0,
+        backoff: Backoff | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        requested, completed, failed = trio.routes(catalogue, environment)
+        self._trio = trio
+        self._topic = requested.topic
+        self._bus = bus
+        self._group = group
+        self._opener = opener or Opener()
+        self._events = EventReader(catalogue, self._opener)
+        self._dead_letters = dead_letters
+        self._backoff = backoff or Backoff()
+        self._clock = clock
+        self._answering = Answering(
+            trio,
+            handler,
+            publisher=publisher,
+            routes=(completed, failed),
+            backoff=self._backoff,
+            most_s=most_s,
+        )
+        self._tasks = Tasks(self._broken)
+        self._concurrency = concurrency
+        self._slots = asyncio.Semaphore(concurrency)
+        self._begun = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._running = 0
+        self._progress: dict[PartitionKey, Progress] = {}
+        self._answered: OrderedDict[str, asyncio.Future[bool]] = OrderedDict()
+        self._counts: Counter[str] = Counter()
+        self._subscription: ProtocolSubscription | None = None
+        self._failure: BaseException | None = None
+
+    @property
+    def counts(self) -> ResponderCounts:
+        """What became of the requests so far."""
+        names = (name for name in ResponderCounts.__slots__ if name != "running")
+        return ResponderCounts(
+            running=self._running, **{name: self._counts[name] for name in names}
+        )
+
+    async def open(self) -> None:
+        """
+        Join the group and begin; `async with` does it.
+
+        Raises:
+            SpileError: As `ProtocolBatchSubscriber.subscribe_batches`.
+        """
+        self._subscription = await self._bus.subscribe_batches(
+            [self._topic], self._group, self._take, manual_commit=True
+        )
+        self._begun.set()
+
+    async def wait(self) -> None:
+        """
+        Wait until the responder has ended.
+
+        Raises:
+            SpileError: What ended it, if it did not end by `close`.
+            ClosedError: It was not opened.
+        """
+        if self._subscription is None:
+            raise ClosedError("the responder is not open: use `async with`")
+        await self._subscription.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def close(self) -> None:
+        """Take no more, answer what is in hand within 20 s, commit, leave; again is a no-op."""
+        subscription = self._subscription
+        if subscription is None:
+            return
+        await subscription.pause()
+        try:
+            async with asyncio.timeout(_CLOSE_LIMIT_S):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("requests still run, they will be handled again", requests=self._running)
+        await self._tasks.close()
+        await subscription.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def _take(self, records: Sequence[ProtocolRecord]) -> None:
+        """Begin with requests, as many at a time as may run; the subscription's handler."""
+        await self._begun.wait()
+        for record in records:
+            await self._slots.acquire()
+            partition = (record.topic, record.partition)
+            progress = self._progress.get(partition)
+            if progress is None or not progress.follows(record.offset):
+                progress = self._progress[partition] = Progress()
+            progress.begin(record.offset)
+            self._count_running(1)
+            self._tasks.start(self._serve(record, progress), "request")
+
+    async def _serve(self, record: ProtocolRecord, progress: Progress) -> None:
+        try:
+            outcome = await self._settle(record)
+            self._counts[outcome] += 1
+            RESPONSES.labels(self._trio.name, outcome).inc()
+            done = progress.end(record.offset)
+            partition = (record.topic, record.partition)
+            if done is not None and self._progress.get(partition) is progress:
+                assert self._subscription is not None  # noqa: S101 - set before the first request
+                self._subscription.done({partition: done})
+        finally:
+            self._slots.release()
+            self._count_running(-1)
+
+    async def _settle(self, record: ProtocolRecord) -> str:
+        """Bring one request to its end, and say which."""
+        if dict(record.headers).get("event_type") == TICK.encode():
+            return "tick"
+        try:
+            event = await self._read(record)
+            request = event.payload
+        except SchemaError as exc:
+            await self._refuse(record, exc)
+            return "unreadable"
+        left_s = record.timestamp / 1000 + self._trio.timeout_ms(request) / 1000 - self._clock()
+        if left_s <= 0:
+            return "expired"
+        request_id = str(event.event_id)
+        if await self._is_answered(request_id):
+            return "repeated"
+        fate = self._remember(request_id)
+        acknowledged = False
+        try:
+            until = asyncio.get_running_loop().time() + left_s
+            answer = await self._answering.run(request, left_s=left_s)
+            acknowledged = await self._answering.send(
+                answer,
+                correlation_id=str(event.correlation_id),
+                request_id=request_id,
+                until=until,
+            )
+        finally:
+            fate.set_result(acknowledged)
+        if not acknowledged:
+            return "unanswered"
+        return "completed" if isinstance(answer, self._trio.completed) else "failed"
+
+    async def _read(self, record: ProtocolRecord) -> ReceivedEvent:
+        """
+        Read a request, for as long as the schema registry is away.
+
+        Raises:
+            SchemaError: It is none.
+        """
+        attempt = 0
+        while True:
+            try:
+                await self._opener.prepare([record])
+                return self._events.read(record)
+            except RetriableError as exc:
+                attempt += 1
+                log.warning("request cannot be read yet", trio=self._trio.name, error=str(exc))
+                await asyncio.sleep(self._backoff.delay(attempt))
+
+    async def _is_answered(self, request_id: str) -> bool:
+        """Say whether this process answered a request before; waits when it is about to."""
+        earlier = self._answered.get(request_id)
+        return earlier is not None and await asyncio.shield(earlier)
+
+    def _remember(self, request_id: str) -> asyncio.Future[bool]:
+        fate: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._answered[request_id] = fate
+        if len(self._answered) > _REMEMBERED + self._concurrency:
+            self._answered.popitem(last=False)
+        return fate
+
+    async def _refuse(self, record: ProtocolRecord, error: SchemaError) -> None:
+        """Keep what is no request as a dead letter, and tell its sender where that can be done."""
+        log.warning(
+            "no request",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            error=str(error),
+        )
+        await self._bury(record, error)
+        headers = dict(record.headers)
+        try:
+            correlation_id = parse_uuid(headers["correlation_id"].decode(), "correlation_id")
+            request_id = parse_uuid(headers["message_id"].decode(), "message_id")
+        except (KeyError, ValueError, AttributeError):
+            return
+        failure = self._answering.failure(RequestFailedError(str(error), code="INVALID_REQUEST"))
+        until = asyncio.get_running_loop().time()
+        await self._answering.send(
+            failure, correlation_id=correlation_id, request_id=request_id, until=until
+        )
+
+    async def _bury(self, record: ProtocolRecord, error: SchemaError) -> None:
+        if self._dead_letters is None:
+            return
+        attempt = 0
+        while True:
+            try:
+                await self._dead_letters.keep(record, error, group=self._group, attempts=1)
+            except RetriableError as exc:
+                attempt += 1
+                log.warning("dead letter queue is away", topic=record.topic, error=str(exc))
+                await asyncio.sleep(self._backoff.delay(attempt))
+            except SpileError as exc:
+                log.error(  # noqa: TRY400 - ours, and told in full
+                    "dead letter not kept", topic=record.topic, error=str(exc)
+                )
+                return
+            else:
+                return
+
+    def _count_running(self, change: int) -> None:
+        self._running += change
+        RESPONSES_RUNNING.labels(self._trio.name).inc(change)
+        if self._running:
+            self._idle.clear()
+        else:
+            self._idle.set()
+
+    def _broken(self, error: BaseException) -> None:
+        """End because of a bug of ours; the offset is kept, so the request comes again."""
+        log.error("request not settled", trio=self._trio.name, error=repr(error))
+        if self._failure is None and self._subscription is not None:
+            self._failure = error
+            self._tasks.start(self._subscription.close(), "end of responder")
