@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+from spile.services.archiver.stores import ArchiveSettings
 from spile.services.runtime import WorkerSettings
 from spile.testkit.broker import BrokerSettings
 
@@ -14,7 +15,7 @@ def test_an_application_knows_the_variables_of_the_workers():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     known = set(done.stdout.split())
-    for kind in (WorkerSettings, BrokerSettings):
+    for kind in (ArchiveSettings, WorkerSettings, BrokerSettings):
         own = [name for name, field in kind.model_fields.items() if not field.validation_alias]
         assert {f"SPILE_{name.upper()}" for name in own} <= known
     assert {"SPILE_CATALOGUE", "SPILE_HOME", "SPILE_CACHE_DIR"} <= known
