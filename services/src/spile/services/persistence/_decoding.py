@@ -13,6 +13,7 @@ from spile.adapters.subscribing import check_agreement, check_headers, check_ver
 from spile.adapters.wire import Opener
 from spile.services.persistence._query import microseconds
 from spile.services.persistence._values import Row, Run
+from spile.services.runtime import CrashGuard
 from spile.spi import PartitionKey, ProtocolRecord, RetriableError, UndecodableError
 from spile.topics import TICK, Catalogue, Envelope, EventContract, decode_envelope
 
@@ -56,14 +57,21 @@ class Decoder:
         catalogue: Knows the contracts.
         environment: Environment of the topics.
         opener: Reads other content types than JSON; MessagePack alone by default.
+        crash_guard: Knows what earlier processes died over; nothing by default.
 
     Attributes:
         event_types: All types of the catalogue.
     """
 
     def __init__(
-        self, catalogue: Catalogue, environment: str, opener: Opener | None = None
+        self,
+        catalogue: Catalogue,
+        environment: str,
+        opener: Opener | None = None,
+        *,
+        crash_guard: CrashGuard | None = None,
     ) -> None:
+        self._crash_guard = crash_guard
         self._catalogue = catalogue
         self._opener = opener or Opener()
         self._environment = environment
@@ -86,6 +94,13 @@ class Decoder:
         Raises:
             RetriableError: A framed value whose schema was not prepared.
         """
+        guard = self._crash_guard
+        if guard is None or any(map(guard.is_suspect, records)):
+            return self._decode(records)
+        with guard.holding(records):
+            return self._decode(records)
+
+    def _decode(self, records: Sequence[ProtocolRecord]) -> Decoded:
         decoded = Decoded()
         groups: dict[PartitionKey, list[ProtocolRecord]] = {}
         for record in records:
@@ -94,7 +109,7 @@ class Decoder:
             rows: list[Row] = []
             for record in group:
                 try:
-                    row = self._row(record)
+                    row = self._guarded_row(record)
                 except UndecodableError as exc:
                     decoded.poison.append((record, exc))
                 except RetriableError:
@@ -118,6 +133,16 @@ class Decoder:
                 )
             )
         return decoded
+
+    def _guarded_row(self, record: ProtocolRecord) -> Row | None:
+        """Decode a record over which a process died by itself, or not at all any more."""
+        guard = self._crash_guard
+        if guard is None or not guard.is_suspect(record):
+            return self._row(record)
+        if guard.is_fatal(record):
+            raise UndecodableError("two processes died while they decoded it; kept undecoded")
+        with guard.holding([record]):
+            return self._row(record)
 
     def _row(self, record: ProtocolRecord) -> Row | None:
         value = record.value

@@ -14,7 +14,7 @@ from spile.services.persistence._metrics import WAL_BYTES
 from spile.services.persistence._schema import store_path
 from spile.services.persistence.handler import PersistenceHandler
 from spile.services.persistence.store import SqliteEventStore
-from spile.services.runtime import Worker, WorkerSettings
+from spile.services.runtime import CrashGuard, Worker, WorkerSettings
 from spile.topics import Catalogue
 
 GROUP = "persistence"
@@ -50,20 +50,23 @@ async def persistence_worker(
         StoreUnavailableError: The store is locked.
         ConfigurationError: The store cannot be written.
     """
-    async with SqliteEventStore(store_path(settings.store)) as store:
+    path = store_path(settings.store)
+    async with SqliteEventStore(path) as store:
         WAL_BYTES.set_function(lambda: store.wal_bytes)
-        handler = PersistenceHandler(
-            store,
-            Decoder(catalogue, environment, opener),
-            dead_letters,
-            group=GROUP,
-            guard=FailureGuard(share=settings.poison_share),
-        )
-        yield Worker(
-            name="persistence",
-            group=GROUP,
-            topics=[event_topics(environment)],
-            handle=handler,
-            offsets=store,
-            way_out="`spile store reset-offsets` lets it begin anew, known ids stay single",
-        )
+        with CrashGuard(path.with_name(f"{path.name}-in-hand")) as crash_guard:
+            handler = PersistenceHandler(
+                store,
+                Decoder(catalogue, environment, opener, crash_guard=crash_guard),
+                dead_letters,
+                group=GROUP,
+                guard=FailureGuard(share=settings.poison_share),
+                crash_guard=crash_guard,
+            )
+            yield Worker(
+                name="persistence",
+                group=GROUP,
+                topics=[event_topics(environment)],
+                handle=handler,
+                offsets=store,
+                way_out="`spile store reset-offsets` lets it begin anew, known ids stay single",
+            )

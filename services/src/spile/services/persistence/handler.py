@@ -14,6 +14,7 @@ from spile.adapters.subscribing import FailureGuard
 from spile.services.persistence._decoding import Decoded, Decoder
 from spile.services.persistence._metrics import APPEND_SECONDS, ERRORS, EVENTS, ROWS
 from spile.services.persistence._values import Appended, EventStore
+from spile.services.runtime import CrashGuard
 from spile.spi import ProtocolRecord
 
 log = structlog.get_logger(__name__)
@@ -34,6 +35,7 @@ class PersistenceHandler:
         dead_letters: Takes poison.
         group: Consumer group, named in dead letters.
         guard: Stops instead of filling the dead letter queue.
+        crash_guard: That of the decoder; hears what is stored.
     """
 
     def __init__(
@@ -44,12 +46,14 @@ class PersistenceHandler:
         *,
         group: str,
         guard: FailureGuard | None = None,
+        crash_guard: CrashGuard | None = None,
     ) -> None:
         self._store = store
         self._decoder = decoder
         self._dead_letters = dead_letters
         self._group = group
         self._guard = guard or FailureGuard()
+        self._crash_guard = crash_guard
         self._counted: ProtocolRecord | None = None
         self._buried: set[tuple[str, int, int]] = set()
 
@@ -75,6 +79,8 @@ class PersistenceHandler:
         appended = await self._store.append(decoded.runs)
         APPEND_SECONDS.observe(time.perf_counter() - started)
         self._buried.clear()
+        if self._crash_guard is not None:
+            self._crash_guard.passed(records)
         self._count_types(decoded)
         _report(decoded, appended)
 

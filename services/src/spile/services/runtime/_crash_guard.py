@@ -1,0 +1,152 @@
+"""
+Finding the record that kills the process.
+
+A file names what is being decoded; a process that dies leaves the name behind. What a dead process
+had in hand is decoded one by one by the next, and what killed that one too is not decoded again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+import structlog
+
+from spile.spi import PartitionKey, ProtocolRecord
+
+log = structlog.get_logger(__name__)
+
+_FATAL: Final = 2
+"""Deaths after which a record is left alone."""
+
+_PRIVATE: Final = 0o600
+
+
+class _Span(msgspec.Struct, frozen=True, array_like=True):
+    """Offsets of one partition."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+
+
+class _InHand(msgspec.Struct, frozen=True):
+    """What is being decoded, and how many processes died over it before."""
+
+    spans: list[_Span]
+    deaths: int
+
+
+class CrashGuard:
+    """
+    Remembers what is in hand in a file beside the store, so that the next process knows it.
+
+    Guards against the death of the process (a signal, a crash of native code, the end of memory),
+    not of the machine: nothing is forced to the disk.
+
+    Args:
+        path: The file; its folder must be there. Further processes beside the first one take files
+            with a number behind that name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = _take(path)
+        self._encode = msgspec.json.Encoder().encode
+        self._deaths = 0
+        self._suspects: dict[PartitionKey, list[range]] = {}
+        self._read(path)
+
+    def _read(self, path: Path) -> None:
+        data = os.read(self._file, os.fstat(self._file).st_size)
+        if not data:
+            return
+        try:
+            left = msgspec.json.decode(data, type=_InHand)
+        except msgspec.DecodeError:
+            log.warning("what a dead process had in hand is not readable", file=path.name)
+            return
+        self._deaths = left.deaths + 1
+        for span in left.spans:
+            offsets = range(span.first, span.last + 1)
+            self._suspects.setdefault((span.topic, span.partition), []).append(offsets)
+        log.warning(
+            "the last process died over records, they are handled one by one",
+            records=sum(span.last - span.first + 1 for span in left.spans),
+            deaths=self._deaths,
+        )
+
+    def is_suspect(self, record: ProtocolRecord) -> bool:
+        """Return whether a process died while this record was in hand."""
+        spans = self._suspects.get((record.topic, record.partition), ())
+        return any(record.offset in offsets for offsets in spans)
+
+    def is_fatal(self, record: ProtocolRecord) -> bool:
+        """Return whether two processes died over this record alone: it must not be decoded."""
+        return self._deaths >= _FATAL and self.is_suspect(record)
+
+    @contextmanager
+    def holding(self, records: Sequence[ProtocolRecord]) -> Generator[None]:
+        """Have records in hand while this lasts; a process that dies within leaves word."""
+        deaths = self._deaths if any(map(self.is_suspect, records)) else 0
+        data = self._encode(_InHand(spans=_spans(records), deaths=deaths))
+        os.pwrite(self._file, data, 0)
+        os.ftruncate(self._file, len(data))
+        try:
+            yield
+        finally:
+            os.ftruncate(self._file, 0)
+
+    def passed(self, records: Sequence[ProtocolRecord]) -> None:
+        """Clear the suspicion of records that were handled to their end."""
+        if not self._suspects:
+            return
+        for topic, partition, _, last in map(msgspec.structs.astuple, _spans(records)):
+            spans = self._suspects.get((topic, partition), [])
+            left = [offsets for offsets in spans if offsets[-1] > last]
+            if left:
+                self._suspects[topic, partition] = left
+            else:
+                self._suspects.pop((topic, partition), None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        os.close(self._file)
+
+
+def _take(path: Path) -> int:
+    """Open the first of the files that no living process has."""
+    for number in itertools.count(1):
+        chosen = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        file = os.open(chosen, os.O_RDWR | os.O_CREAT, _PRIVATE)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+        else:
+            return file
+    raise AssertionError("there is no end of numbers")
+
+
+def _spans(records: Sequence[ProtocolRecord]) -> list[_Span]:
+    """Return the offsets of records by partition; those between them count too."""
+    found: dict[PartitionKey, tuple[int, int]] = {}
+    for record in records:
+        place = (record.topic, record.partition)
+        first, last = found.get(place, (record.offset, record.offset))
+        found[place] = (min(first, record.offset), max(last, record.offset))
+    return [_Span(*place, *span) for place, span in found.items()]
