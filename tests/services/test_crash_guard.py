@@ -18,20 +18,26 @@ def path(tmp_path):
     return tmp_path / "in-hand"
 
 
+DEATH = """
+import os, runpy, sys
+from pathlib import Path
+from types import SimpleNamespace
+
+guard = runpy.run_path(sys.argv[1])["CrashGuard"](Path(sys.argv[2]))
+offsets = map(int, sys.argv[4:])
+with guard.holding([SimpleNamespace(topic=sys.argv[3], partition=0, offset=o) for o in offsets]):
+    os.kill(os.getpid(), 9)
+"""
+"""Loads the one module: the whole package takes a second to import."""
+
+
 def die_over(path, records):
     """Let a process die with records in hand, for real."""
-    program = (
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from spile.adapters.delivery import Record\n"
-        "from spile.services.runtime import CrashGuard\n"
-        "guard = CrashGuard(Path(sys.argv[1]))\n"
-        f"records = [Record({TOPIC!r}, 0, int(o), 0, None, b'') for o in sys.argv[2:]]\n"
-        "with guard.holding(records):\n"
-        "    os.kill(os.getpid(), 9)\n"
-    )
+    module = sys.modules[CrashGuard.__module__].__file__
     offsets = [str(record.offset) for record in records]
-    done = subprocess.run([sys.executable, "-c", program, str(path), *offsets], check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", DEATH, module, str(path), TOPIC, *offsets], check=False
+    )
     assert done.returncode == -9
 
 
