@@ -26,6 +26,7 @@ from spile.adapters.delivery._ports import (
     RecordSource,
     Settled,
     SourceFactory,
+    check_together,
 )
 from spile.adapters.delivery._records import (
     OutgoingEvent,
@@ -68,6 +69,7 @@ __all__ = [
     "TransactionsFactory",
     "WireHeaders",
     "check_required",
+    "check_together",
     "decode_headers",
     "encode_headers",
     "plain_headers",

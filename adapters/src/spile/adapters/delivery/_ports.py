@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from spile.adapters.delivery._records import OutgoingRecord, Receipt
-from spile.spi import PartitionKey, ProtocolRecord, SpileError
+from spile.spi import ConfigurationError, PartitionKey, ProtocolRecord, SpileError
 
 Settled: TypeAlias = Callable[[Sequence[int], SpileError | None], None]
 """Hears of indexes that are acknowledged (None) or failed (the error)."""
@@ -118,9 +118,40 @@ class RecordSource(Protocol):
         """
         ...
 
-    async def commit(self, offsets: Mapping[PartitionKey, int]) -> None:
+    async def ends(self, partitions: Sequence[PartitionKey]) -> Mapping[PartitionKey, int]:
         """
-        Commit the offsets to read next.
+        Return the offset after the last record that can be read, for each partition.
+
+        Raises:
+            RetriableError: No answer in time.
+        """
+        ...
+
+    def position(self, partition: PartitionKey) -> int:
+        """Return the offset to be handed out next, past what holds no record; -1 if unknown."""
+        ...
+
+    def taken_over(self, partition: PartitionKey) -> tuple[int, str]:
+        """
+        Return the offset and the note that stood committed when a partition was assigned.
+
+        Raises:
+            ClosedError: The partition is not assigned.
+        """
+        ...
+
+    async def commit(
+        self,
+        offsets: Mapping[PartitionKey, int],
+        notes: Mapping[PartitionKey, str] | None = None,
+    ) -> None:
+        """
+        Commit the offsets to read next, all of them or none.
+
+        Args:
+            offsets: By partition.
+            notes: What to keep beside some of them, at most 4,095 characters each; a commit
+                without a note removes the one before.
 
         Raises:
             ClosedError: The partitions belong to somebody else by now; drop the offsets.
@@ -140,6 +171,43 @@ class RecordSource(Protocol):
 class SourceFactory(Protocol):
     """Makes sources for subscriptions."""
 
-    def __call__(self, topics: Sequence[str], group_id: str) -> RecordSource:
-        """Return a source that is not open yet; topics are full names or one `^` pattern."""
+    def __call__(
+        self,
+        topics: Sequence[str],
+        group_id: str,
+        *,
+        together: Collection[Sequence[str]] = (),
+    ) -> RecordSource:
+        """
+        Return a source that is not open yet.
+
+        Args:
+            topics: Full names, or one `^` pattern.
+            group_id: Members of one group share the partitions.
+            together: Topics of which partitions of one number go to one member, as long as all
+                members subscribe alike; opening raises `ConfigurationError` when their partitions
+                are not equally many.
+        """
         ...
+
+
+def check_together(partitions: Mapping[str, int], together: Collection[Sequence[str]]) -> None:
+    """
+    Hold topics whose partitions are to have one owner to one number of partitions.
+
+    Args:
+        partitions: How many each topic has.
+        together: As `SourceFactory`.
+
+    Raises:
+        ConfigurationError: They differ; names the topics.
+    """
+    for first, *others in together:
+        wrong = [name for name in others if partitions[name] != partitions[first]]
+        if wrong:
+            raise ConfigurationError(
+                f"topic {first} has {partitions[first]} partitions, but "
+                + ", ".join(f"{name} has {partitions[name]}" for name in wrong)
+                + "; they must be equally many: leave `partitions` of the group in the catalogue's "
+                "`groups` away, and run `spile topics apply`"
+            )

@@ -101,11 +101,14 @@ class KafkaEventBusAdapter(BusAdapter, ProtocolKafkaAdapter):
         """Settings in force."""
         return self._kafka_config
 
-    def _make_source(self, topics: Sequence[str], group_id: str) -> RecordSource:
+    def _make_source(
+        self, topics: Sequence[str], group_id: str, *, together: Collection[Sequence[str]] = ()
+    ) -> RecordSource:
         return KafkaSource(
             self._kafka_config,
             topics,
             group_id,
+            together=together,
             on_quarantine=lambda place, _offset: _UNREADABLE.labels(group_id, place[0]).inc(),
         )
 

@@ -16,6 +16,8 @@ import cramjam
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import (
     CorruptRecordException,
     KafkaError,
@@ -43,6 +45,14 @@ _UNREADABLE = (
     EOFError,
 )
 """What decoding a damaged or hostile batch raises, such as a header name that is not UTF-8."""
+
+
+_SPREAD = (RoundRobinPartitionAssignor,)
+_RANGES = (RangePartitionAssignor, *_SPREAD)
+"""
+What a member offers, best first. Ranges give partitions of one number of equally large topics to
+one member when all members subscribe alike; a group with older members goes on round robin.
+"""
 
 
 class UnreadableRecordError(Exception):
@@ -102,9 +112,18 @@ class ConsumerClient:
         connection: How to connect.
         group_id: Group to join.
         times: Timeouts of the group.
+        in_ranges: Whether partitions of one number of equally large topics are to have one owner;
+            members that do not ask for it can still be in the group.
     """
 
-    def __init__(self, connection: Connection, *, group_id: str, times: ConsumerTimes) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        group_id: str,
+        times: ConsumerTimes,
+        in_ranges: bool = False,
+    ) -> None:
         self._connection = connection
         self._request_s = connection.request_timeout_ms / 1000
         self._group_id = group_id
@@ -118,6 +137,7 @@ class ConsumerClient:
             rebalance_timeout_ms=times.rebalance_timeout_ms,
             max_poll_interval_ms=times.max_poll_interval_ms,
             metadata_max_age_ms=times.metadata_max_age_ms,
+            partition_assignment_strategy=_RANGES if in_ranges else _SPREAD,
             auto_offset_reset="none",
             enable_auto_commit=False,
             isolation_level="read_committed",
@@ -151,16 +171,18 @@ class ConsumerClient:
             await self.close(limit_s=1.0)
             raise
 
-    async def topics(self, *, deadline_s: float) -> set[str]:
+    async def topics(self, *, deadline_s: float) -> Mapping[str, int]:
         """
-        Return all topics that these credentials may see; no name enters the client's own list.
+        Return all topics that these credentials may see, and how many partitions each has.
+
+        No name enters the client's own list.
 
         Raises:
             SpileError: No broker answered.
         """
         async with deadline(deadline_s, "reading the topics of the cluster"):
             cluster = await self._consumer._client.fetch_all_metadata()
-        return set(cluster.topics())
+        return {name: len(cluster.partitions_for_topic(name) or ()) for name in cluster.topics()}
 
     async def join(
         self,
@@ -270,9 +292,9 @@ class ConsumerClient:
 
     async def committed(
         self, partitions: Sequence[PartitionKey], *, deadline_s: float
-    ) -> Mapping[PartitionKey, int]:
+    ) -> Mapping[PartitionKey, tuple[int, str]]:
         """
-        Return the group's committed offsets, without partitions that have none.
+        Return the group's committed offsets and notes, without partitions that have none.
 
         Raises:
             SpileError: No answer in time.
@@ -280,11 +302,21 @@ class ConsumerClient:
         wanted = [TopicPartition(*key) for key in partitions]
         async with deadline(deadline_s, f"reading the offsets of group {self._group_id}"):
             found = await self._consumer._coordinator.fetch_committed_offsets(wanted)
-        return {key: stored.offset for key, stored in found.items() if stored.offset >= 0}
+        return {
+            key: (stored.offset, stored.metadata or "")
+            for key, stored in found.items()
+            if stored.offset >= 0
+        }
 
-    async def commit(self, offsets: Mapping[PartitionKey, int], *, deadline_s: float) -> None:
+    async def commit(
+        self,
+        offsets: Mapping[PartitionKey, int],
+        notes: Mapping[PartitionKey, str],
+        *,
+        deadline_s: float,
+    ) -> None:
         """
-        Commit the offsets to read next.
+        Commit the offsets to read next, in one request, with notes beside some.
 
         Goes to the coordinator directly: the client's own `commit` refuses when a changed pattern
         has ended the assignment, although the member still owns its partitions.
@@ -293,7 +325,10 @@ class ConsumerClient:
             ClosedError: The group has gone on without this member.
             SpileError: No answer in time, or refused.
         """
-        wanted = {TopicPartition(*key): OffsetAndMetadata(at, "") for key, at in offsets.items()}
+        wanted = {
+            TopicPartition(*key): OffsetAndMetadata(at, notes.get(key, ""))
+            for key, at in offsets.items()
+        }
         async with deadline(deadline_s, f"committing for group {self._group_id}"):
             await self._consumer._coordinator.commit_offsets(None, wanted)
 

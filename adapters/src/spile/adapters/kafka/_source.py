@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
 from spile.adapters.delivery._backoff import Backoff
-from spile.adapters.delivery._ports import RebalanceListener, RecordSource
+from spile.adapters.delivery._ports import RebalanceListener, RecordSource, check_together
 from spile.adapters.kafka._consumer_client import (
     ConsumerClient,
     ConsumerTimes,
@@ -55,6 +55,7 @@ class KafkaSource(RecordSource):
         settings: How to connect.
         topics: Full names, or one pattern that starts with `^`.
         group_id: Members of one group share the partitions.
+        together: As `SourceFactory`; the group then shares each topic's partitions in ranges.
         on_quarantine: Called for each offset that is passed over.
 
     Attributes:
@@ -68,10 +69,12 @@ class KafkaSource(RecordSource):
         topics: Sequence[str],
         group_id: str,
         *,
+        together: Collection[Sequence[str]] = (),
         on_quarantine: QuarantineListener | None = None,
     ) -> None:
         self._settings = settings
         self._topics = tuple(topics)
+        self._together = together
         self._group_id = group_id
         self._on_quarantine = on_quarantine
         self._request_s = settings.request_timeout_ms / 1000
@@ -85,6 +88,7 @@ class KafkaSource(RecordSource):
         self._paused: set[PartitionKey] = set()
         self._next: dict[PartitionKey, int] = {}
         self._committed: dict[PartitionKey, int] = {}
+        self._taken_over: dict[PartitionKey, tuple[int, str]] = {}
         self._unsettled_since: float | None = None
         self._quarantine = Quarantine(self._passed_over)
         self.callback_failures = 0
@@ -166,7 +170,25 @@ class KafkaSource(RecordSource):
             raise BrokerUnavailableError("the consumer is not connected; open it anew")
         return await self._client.beginning_offsets(partitions, deadline_s=2 * self._request_s)
 
-    async def commit(self, offsets: Mapping[PartitionKey, int]) -> None:
+    async def ends(self, partitions: Sequence[PartitionKey]) -> Mapping[PartitionKey, int]:
+        if self._client is None:
+            raise BrokerUnavailableError("the consumer is not connected; open it anew")
+        return await self._client.end_offsets(partitions, deadline_s=2 * self._request_s)
+
+    def position(self, partition: PartitionKey) -> int:
+        reached = None if self._client is None else self._client.position(partition)
+        return -1 if reached is None else reached
+
+    def taken_over(self, partition: PartitionKey) -> tuple[int, str]:
+        if partition not in self._taken_over:
+            raise ClosedError(f"{partition[0]}[{partition[1]}] is not assigned")
+        return self._taken_over[partition]
+
+    async def commit(
+        self,
+        offsets: Mapping[PartitionKey, int],
+        notes: Mapping[PartitionKey, str] | None = None,
+    ) -> None:
         if not offsets:
             return
         client = self._client
@@ -174,7 +196,7 @@ class KafkaSource(RecordSource):
         if client is None or foreign:
             names = ", ".join(f"{topic}[{number}]" for topic, number in foreign or offsets)
             raise ClosedError(f"not committed: {names} belong to somebody else by now")
-        await client.commit(offsets, deadline_s=2 * self._request_s)
+        await client.commit(offsets, notes or {}, deadline_s=2 * self._request_s)
         self._committed.update(offsets)
 
     async def lag(self) -> Mapping[PartitionKey, int]:
@@ -202,7 +224,12 @@ class KafkaSource(RecordSource):
         attempt = 0
         while True:
             # A client that failed to start cannot be started again.
-            client = ConsumerClient(settings.connection(), group_id=self._group_id, times=times)
+            client = ConsumerClient(
+                settings.connection(),
+                group_id=self._group_id,
+                times=times,
+                in_ranges=bool(self._together),
+            )
             try:
                 await client.start(deadline_s=max(until - time.monotonic(), 0.1))
             except RetriableError as exc:
@@ -224,8 +251,9 @@ class KafkaSource(RecordSource):
         for attempt in range(1, _OFFSET_ATTEMPTS + 1):
             # A topic made a moment ago may not have reached every broker.
             seen = await client.topics(deadline_s=2 * self._request_s)
-            missing = sorted(set(self._topics) - seen)
+            missing = sorted(set(self._topics) - seen.keys())
             if not missing:
+                check_together(seen, self._together)
                 return
             await asyncio.sleep(_OFFSET_BACKOFF.delay(attempt))
         raise UnknownTopicError(
@@ -264,9 +292,11 @@ class KafkaSource(RecordSource):
         for key in partitions:
             client.seek(key, 0)
         try:
-            for key, offset in (await self._starts(client, partitions)).items():
+            starts = await self._starts(client, partitions)
+            for key, (offset, _) in starts.items():
                 client.seek(key, offset)
                 self._next[key] = self._committed[key] = offset
+            self._taken_over.update(starts)
             self._held.update(partitions)
             if partitions and self._listener is not None:
                 await self._listener.assigned(partitions)
@@ -283,9 +313,9 @@ class KafkaSource(RecordSource):
 
     async def _starts(
         self, client: ConsumerClient, partitions: Sequence[PartitionKey]
-    ) -> Mapping[PartitionKey, int]:
+    ) -> Mapping[PartitionKey, tuple[int, str]]:
         limit_s = 2 * self._request_s
-        starts: dict[PartitionKey, int] = {}
+        starts: dict[PartitionKey, tuple[int, str]] = {}
         for attempt in range(1, _OFFSET_ATTEMPTS + 1):
             # A coordinator that has just moved may not know the offsets yet.
             missing = [key for key in partitions if key not in starts]
@@ -295,9 +325,9 @@ class KafkaSource(RecordSource):
             await asyncio.sleep(_OFFSET_BACKOFF.delay(attempt))
         missing = [key for key in partitions if key not in starts]
         first = await client.beginning_offsets(missing, deadline_s=limit_s)
-        await client.commit(first, deadline_s=limit_s)
+        await client.commit(first, {}, deadline_s=limit_s)
         _log.info("group starts at the beginning", group=self._group_id, partitions=len(missing))
-        return starts | dict(first)
+        return starts | {key: (offset, "") for key, offset in first.items()}
 
     async def _tell_revoked(self, partitions: Sequence[PartitionKey]) -> None:
         self._held.difference_update(partitions)
@@ -315,10 +345,12 @@ class KafkaSource(RecordSource):
                 self._paused.discard(key)
                 self._next.pop(key, None)
                 self._committed.pop(key, None)
+                self._taken_over.pop(key, None)
 
     def _forget(self) -> None:
         for known in (self._held, self._revoking, self._paused, self._next, self._committed):
             known.clear()
+        self._taken_over.clear()
         self._unsettled_since = None
 
     def _healthy_client(self) -> ConsumerClient:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain
 
 from spile.adapters.delivery import (
@@ -14,6 +14,7 @@ from spile.adapters.delivery import (
     RecordSender,
     RecordSource,
     Settled,
+    check_together,
 )
 from spile.adapters.memory._groups import Group, wants
 from spile.adapters.memory._log import (
@@ -131,9 +132,16 @@ class MemoryCluster:
         """Return a new sender."""
         return MemorySender(self._log, self.faults)
 
-    def source(self, topics: Sequence[str], group_id: str) -> MemorySource:
+    def source(
+        self,
+        topics: Sequence[str],
+        group_id: str,
+        *,
+        together: Collection[Sequence[str]] = (),
+    ) -> MemorySource:
         """Return a new source, not open yet; a `SourceFactory`."""
-        return MemorySource(topics, self.group(group_id), self._log, self.faults)
+        group = self.group(group_id)
+        return MemorySource(topics, group, self._log, self.faults, together=together)
 
     def reader(self) -> MemoryLogReader:
         """Return a new reader without a group; a `LogReaderFactory`."""
@@ -203,15 +211,23 @@ class MemorySource(RecordSource):
     """
 
     def __init__(
-        self, topics: Sequence[str], group: Group, records: MemoryLog, faults: Faults
+        self,
+        topics: Sequence[str],
+        group: Group,
+        records: MemoryLog,
+        faults: Faults,
+        *,
+        together: Collection[Sequence[str]] = (),
     ) -> None:
         self.topics = topics
+        self._together = together
         self.held: dict[PartitionKey, int] = {}
         self.listener: RebalanceListener
         self._group = group
         self._log = records
         self._faults = faults
         self._paused: set[PartitionKey] = set()
+        self._taken_over: dict[PartitionKey, tuple[int, str]] = {}
         self._news = asyncio.Event()
         self._turn = 0
         self.is_open = False
@@ -225,6 +241,7 @@ class MemorySource(RecordSource):
                 self._log.require(topic)
             elif not any(wants([topic], name) for name in self._log.topics):
                 raise UnknownTopicError(f"no topic matches the pattern {topic!r}", topic=topic)
+        check_together({n: t.partitions for n, t in self._log.topics.items()}, self._together)
         self.listener = listener
         self.is_open = True
         self._log.attach(self._news)
@@ -300,7 +317,11 @@ class MemorySource(RecordSource):
         self.held[partition] = offset
         self._news.set()
 
-    async def commit(self, offsets: Mapping[PartitionKey, int]) -> None:
+    async def commit(
+        self,
+        offsets: Mapping[PartitionKey, int],
+        notes: Mapping[PartitionKey, str] | None = None,
+    ) -> None:
         """Commit the offsets to read next; see `RecordSource.commit`."""
         await self._faults.before("commit", offsets)
         lost = [
@@ -308,7 +329,21 @@ class MemorySource(RecordSource):
         ]
         if lost:
             raise ClosedError(f"not assigned to this member any more: {', '.join(lost)}")
-        self._group.committed.update(offsets)
+        self._group.commit(offsets, notes or {})
+
+    async def ends(self, partitions: Sequence[PartitionKey]) -> Mapping[PartitionKey, int]:
+        """Return the offset that each partition writes next."""
+        return {partition: self._log.end(partition) for partition in partitions}
+
+    def position(self, partition: PartitionKey) -> int:
+        """Return the offset to be handed out next; -1 when the partition is not assigned."""
+        return self.held.get(partition, -1)
+
+    def taken_over(self, partition: PartitionKey) -> tuple[int, str]:
+        """Return what stood committed at the assignment; see `RecordSource.taken_over`."""
+        if partition not in self.held:
+            raise ClosedError(f"{partition[0]}-{partition[1]} is not assigned to this member")
+        return self._taken_over[partition]
 
     async def beginnings(self, partitions: Sequence[PartitionKey]) -> Mapping[PartitionKey, int]:
         """Return 0 for each: nothing is ever removed."""
@@ -335,6 +370,8 @@ class MemorySource(RecordSource):
     def begin(self, positions: dict[PartitionKey, int]) -> None:
         """Hold these partitions from now on; called by the group."""
         self.held = positions
+        notes = self._group.notes
+        self._taken_over = {p: (at, notes.get(p, "")) for p, at in positions.items()}
 
     def settle(self) -> None:
         """Hand out from now on; called by the group after the listener took over."""

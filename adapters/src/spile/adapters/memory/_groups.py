@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -51,6 +51,7 @@ class Group:
         self.group_id = group_id
         self.members: list[Member] = []
         self.committed: dict[PartitionKey, int] = {}
+        self.notes: dict[PartitionKey, str] = {}
         self._log = records
         self._one = asyncio.Lock()
         self._tasks = Tasks(_report)
@@ -58,6 +59,13 @@ class Group:
     def start_rebalance(self, *joining: Member) -> asyncio.Task[None]:
         """Let members join and share the partitions anew, in a task that nobody's cancel ends."""
         return self._tasks.start(self._rebalance(joining), f"rebalance of {self.group_id}")
+
+    def commit(
+        self, offsets: Mapping[PartitionKey, int], notes: Mapping[PartitionKey, str]
+    ) -> None:
+        """Set offsets to read next; a note that is not given again is gone."""
+        self.committed.update(offsets)
+        self.notes.update({partition: notes.get(partition, "") for partition in offsets})
 
     async def _rebalance(self, joining: Sequence[Member]) -> None:
         async with self._one:
