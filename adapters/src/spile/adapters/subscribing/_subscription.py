@@ -31,6 +31,7 @@ from spile.spi import (
 log = structlog.get_logger(__name__)
 
 _COMMIT_LIMIT_S = 5.0
+_POLL_AGAIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +50,9 @@ class SubscriptionOptions:
         close_limit_s: How long a close waits for what is in hand.
         stall_after_s: Age of a handler call at which the subscription ends.
         keepalive_s: While buffers are full, time between polls that fetch nothing.
-        backoff: Waits after failed polls, and between attempts of a batch.
-        reopen_after: Failed polls in a row after which the source is opened anew.
+        backoff: Waits after failed polls, 5 s at the most, and between attempts of a batch.
+        reopen_after: Failed polls in a row after which the source is opened anew; when that fails
+            it is tried again after every further one.
     """
 
     max_batch_records: int = 5000
@@ -100,6 +102,7 @@ class Subscription(ProtocolSubscription):
         self._ended = asyncio.Event()
         self._begun = False
         self._user_paused = False
+        self._reopening = False
         self._held_back = False
 
     @classmethod
@@ -398,7 +401,7 @@ class Subscription(ProtocolSubscription):
 
     async def _recover(self, error: RetriableError, failures: int) -> None:
         """Wait after a failed poll; after some in a row open the source anew."""
-        delay_s = self._options.backoff.delay(failures)
+        delay_s = min(self._options.backoff.delay(failures), _POLL_AGAIN_S)
         log.warning(
             "poll failed", error=str(error), failures=failures, retry_in_s=round(delay_s, 2)
         )
@@ -406,9 +409,11 @@ class Subscription(ProtocolSubscription):
             async with asyncio.timeout(delay_s):
                 await self._stopping.wait()
         except TimeoutError:
-            if failures % self._options.reopen_after == 0:
+            if self._reopening or failures % self._options.reopen_after == 0:
+                self._reopening = True
                 try:
                     await self._source.reopen()
+                    self._reopening = False
                 except RetriableError as exc:
                     log.warning("source could not be opened anew", error=str(exc))
 
