@@ -73,6 +73,14 @@ BY_HAND: dict[str, dict[str, Any]] = {
         "value": {"encoding": "base64", "data": "/wA="},
         "headers": [{"name": "h", "value": None}],
     },
+    "AUDIT_COUNTED": {
+        "source_id": CORRELATION,
+        "service": "agent",
+        "instance": "a1b2c3d4",
+        "sequence": 3,
+        "counted_until": START,
+        "rows": [{"topic": "dev.agent.tool.recorded.v1", "minute": START, "acknowledged": 12}],
+    },
 }
 
 

@@ -50,12 +50,15 @@ def _enveloped(name: str, payload: bytes) -> bytes:
 
 
 def test_every_family_is_there():
-    """29 observability events, 2 of sessions, 10 of telemetry, 2 of episodes, 2 trios, the DLQ."""
-    assert len(MODELS) == 29 + 2 + 10 + 2 + 6 + 1
+    """29 of observability, 2 of sessions, 10 of telemetry, 2 of episodes, 2 trios, DLQ and audit."""
+    assert len(MODELS) == 29 + 2 + 10 + 2 + 6 + 1 + 1
     assert [name for name in MODELS if not _says_its_type(name)] == [
-        f"{stem}_{step}"
-        for stem in ("CODE_ANALYSIS", "AGENT_ROUTING")
-        for step in ("REQUESTED", "COMPLETED", "FAILED")
+        *(
+            f"{stem}_{step}"
+            for stem in ("CODE_ANALYSIS", "AGENT_ROUTING")
+            for step in ("REQUESTED", "COMPLETED", "FAILED")
+        ),
+        "AUDIT_COUNTED",
     ]
 
 

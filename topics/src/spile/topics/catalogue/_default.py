@@ -85,6 +85,14 @@ _COMMANDS = tuple(
     for reach in ("broadcast", "group")
 )
 
+_AUDIT = TopicSpec(
+    name="spile.audit.counted.v1",
+    owner="spile",
+    models={"AUDIT_COUNTED": MODELS["AUDIT_COUNTED"]},
+    key="source_id",
+    partitions=1,
+)
+
 _SPECS = (
     *(_category(category) for category in EventCategory),
     *_trio(
@@ -94,6 +102,7 @@ _SPECS = (
     *_COMMANDS,
     *_SESSIONS,
     *_EPISODES,
+    _AUDIT,
 )
 
 _GROUPS = (ConsumerGroup(name="persistence", tiers=1, partitions=1),)
@@ -109,7 +118,7 @@ def default_catalogue(
     Return the catalogue that ships.
 
     Observability topics by category, sessions, episodes, two request-and-response trios, commands
-    to nodes, and the core events of telemetry.
+    to nodes, the core events of telemetry, and the reports of publishers.
 
     Args:
         services: The services that publish observability, session and episode events.

@@ -7,6 +7,7 @@ the 29 observability events, which say what AI agents do.
 
 from spile.topics.events._models import MODELS
 from spile.topics.events._parse import parse
+from spile.topics.events.audit import AuditCounted, AuditRow
 from spile.topics.events.dead_letters import (
     DeadLetterHeader,
     DeadLetterRecord,
@@ -133,6 +134,8 @@ __all__ = [
     "AgentStateChangedEvent",
     "AgentStoppedEvent",
     "Artifact",
+    "AuditCounted",
+    "AuditRow",
     "BroadcastEvent",
     "CodeAnalysisCompleted",
     "CodeAnalysisFailed",

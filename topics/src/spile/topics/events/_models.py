@@ -10,6 +10,7 @@ import msgspec
 from pydantic import BaseModel
 
 from spile.topics._event_names import upper_snake
+from spile.topics.events.audit import AuditCounted
 from spile.topics.events.dead_letters import DeadLetterRecord
 from spile.topics.events.episodes import EpisodeStatusChangedEvent, StepRecordedEvent
 from spile.topics.events.observability import EVENT_MODELS
@@ -40,6 +41,7 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = MappingProxyType(
         "AGENT_ROUTING_COMPLETED": AgentRoutingCompleted,
         "AGENT_ROUTING_FAILED": AgentRoutingFailed,
         "DEAD_LETTER": DeadLetterRecord,
+        "AUDIT_COUNTED": AuditCounted,
     }
 )
 """The model of every event type, in the form of the envelope, such as `PRE_TOOL_USE`.

@@ -93,6 +93,12 @@ _ROOMS: Final = (
         version="1.0.0",
         description="Records of dead letter queues, as typed values.",
     ),
+    _Room(
+        name="audit",
+        family="audit_events",
+        version="1.0.0",
+        description="What publishers report of what they published.",
+    ),
 )
 
 _OBSERVABILITY: Final = Family(
