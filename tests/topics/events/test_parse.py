@@ -50,7 +50,7 @@ def _enveloped(name: str, payload: bytes) -> bytes:
 
 
 def test_every_family_is_there():
-    """29 of observability, 2 of sessions, 10 of telemetry, 2 of episodes, 2 trios, DLQ and audit."""
+    """29 observability events, 2 of sessions, 10 telemetry, 2 episodes, 2 trios, DLQ, audit."""
     assert len(MODELS) == 29 + 2 + 10 + 2 + 6 + 1 + 1
     assert [name for name in MODELS if not _says_its_type(name)] == [
         *(

@@ -21,9 +21,14 @@ GROUP = "persistence"
 
 
 def event_topics(environment: str) -> str:
-    """Return the pattern of all event topics; dead letters, retries and markers do not match."""
+    """
+    Return the pattern of all event topics.
+
+    Dead letters, retries and markers do not match, nor do the reports of publishers, which say how
+    many events there are and are none themselves.
+    """
     part = r"[a-z0-9][a-z0-9-]*"
-    return rf"^{re.escape(environment)}\.{part}\.{part}\.{part}\.v[0-9]+$"
+    return rf"^{re.escape(environment)}\.(?!spile\.audit\.){part}\.{part}\.{part}\.v[0-9]+$"
 
 
 @contextlib.asynccontextmanager
