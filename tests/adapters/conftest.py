@@ -36,10 +36,10 @@ class Bench:
     STUBBORN = Retries(limit=1000, backoff=QUICK)
 
     def __init__(self) -> None:
-        self.cluster = MemoryCluster({TOPIC: 3, f"{TOPIC}.dlq": 3})
+        self.cluster = MemoryCluster({TOPIC: 3, f"{TOPIC}.dlq": 3, f"{TOPIC}.dlq.done": 1})
         self.sender = self.cluster.sender()
         self.dead_letters = DeadLetterQueue(
-            self.cluster.sender(), self.cluster.source, group=GROUP, backoff=QUICK
+            self.cluster.sender(), self.cluster.reader, group=GROUP, backoff=QUICK
         )
         self.subscriptions: list[Subscription] = []
 

@@ -9,7 +9,7 @@ import pytest
 
 from spile.adapters.dead_letters import DeadLetterQueue
 from spile.adapters.delivery import Backoff
-from spile.adapters.kafka import KafkaAdmin, KafkaSender, KafkaSource
+from spile.adapters.kafka import KafkaAdmin, KafkaLogReader, KafkaSender, KafkaSource
 from spile.adapters.subscribing import Retries, Subscription, SubscriptionOptions
 
 pytestmark = pytest.mark.kafka
@@ -97,14 +97,10 @@ async def test_poison_and_its_replay(bench, stack, unique):
     """Poison goes to the queue before its offset is committed, and is read back from there."""
     topic, group = await bench.topic(1), unique("g")
     await bench.topic(1, name=f"{topic}.dlq")
+    await bench.topic(1, name=f"{topic}.dlq.done", cleanup_policy="compact")
     sender = KafkaSender(bench.settings)
     stack.push_async_callback(sender.close)
-    letters = DeadLetterQueue(
-        sender,
-        lambda topics, group_id: KafkaSource(bench.settings, topics, group_id),
-        group=group,
-        reprocess_group=unique("r"),
-    )
+    letters = DeadLetterQueue(sender, lambda: KafkaLogReader(bench.settings), group=group)
 
     async def handle(message):
         if message.value == b"poison":

@@ -93,7 +93,7 @@ class BusAdapter(ProtocolKafkaEventBusAdapter):
         self._retries = retries
         self._options = options
         self._dead_letters = dead_letters or DeadLetterQueue(
-            sender, source_factory, group=group, scrub=scrub
+            sender, reader_factory, group=group, scrub=scrub
         )
         self._observe = observe
         self._names: dict[str, TopicName] = {}

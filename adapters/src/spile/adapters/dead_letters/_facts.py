@@ -57,7 +57,6 @@ class Burial:
     Attributes:
         attempts: How often it was tried in this round.
         replays: How often it was reprocessed before; 0 writes no header.
-        run_id: Reprocessing run that put it back.
     """
 
     group: str
@@ -66,7 +65,6 @@ class Burial:
     first_failure: datetime
     last_failure: datetime
     replays: int = 0
-    run_id: str | None = None
 
 
 def inbound_headers(record: ProtocolRecord) -> WireHeaders:
@@ -91,8 +89,6 @@ def added_headers(origin: Origin, why: Burial, scrub: Callable[[str], str]) -> W
     }
     if why.replays:
         facts["replay-count"] = str(why.replays)
-    if why.run_id is not None:
-        facts["replay-run"] = why.run_id
     return [(PREFIX + name, text.encode()) for name, text in facts.items()]
 
 
@@ -121,13 +117,8 @@ def error_digest(error: BaseException) -> str:
 
 def replay_count(record: ProtocolRecord) -> int:
     """Return how often a record was reprocessed; 0 when its header is missing or senseless."""
-    count = _number(_last(record, "replay-count"))
+    count = number_of(header_text(record, "replay-count"))
     return 0 if count is None else min(count, _MAX_REPLAYS)
-
-
-def replay_run(record: ProtocolRecord) -> str | None:
-    """Return the reprocessing run that put a record back."""
-    return _last(record, "replay-run")
 
 
 def origin_of(
@@ -149,7 +140,8 @@ def origin_of(
     if not earlier_round:
         return here
     numbers = [
-        _number(_last(record, f"original-{n}")) for n in ("partition", "offset", "timestamp")
+        number_of(header_text(record, f"original-{n}"))
+        for n in ("partition", "offset", "timestamp")
     ]
     partition, offset, timestamp = numbers
     if partition is None or offset is None or timestamp is None:
@@ -159,12 +151,13 @@ def origin_of(
         partition=partition,
         offset=offset,
         timestamp=timestamp,
-        group=_last(record, "consumer-group"),
-        first_failure=_moment(_last(record, "first-failure")),
+        group=header_text(record, "consumer-group"),
+        first_failure=moment_of(header_text(record, "first-failure")),
     )
 
 
-def _last(record: ProtocolRecord, name: str) -> str | None:
+def header_text(record: ProtocolRecord, name: str) -> str | None:
+    """Return a header of ours by its short name, the last one of that name."""
     wanted = PREFIX + name
     for key, value in reversed(record.headers):
         if key == wanted:
@@ -172,13 +165,15 @@ def _last(record: ProtocolRecord, name: str) -> str | None:
     return None
 
 
-def _number(text: str | None) -> int | None:
+def number_of(text: str | None) -> int | None:
+    """Return a whole number, None for what is none."""
     if text is None or len(text) > _MAX_DIGITS or not (text.isascii() and text.isdigit()):
         return None
     return int(text)
 
 
-def _moment(text: str | None) -> datetime | None:
+def moment_of(text: str | None) -> datetime | None:
+    """Return a moment in UTC, None for what is none or has no time zone."""
     if text is None:
         return None
     try:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from spile.adapters.dead_letters._browser import DeadLetterBrowser
 from spile.adapters.dead_letters._facts import (
     DLQ_SUFFIX,
     Burial,
@@ -16,15 +17,16 @@ from spile.adapters.dead_letters._facts import (
     origin_of,
     replay_count,
 )
-from spile.adapters.dead_letters._replay import DeadLetterReader
+from spile.adapters.dead_letters._letter import DeadLetter
+from spile.adapters.dead_letters._replay import HandlerRun
 from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.delivery._headers import encode_headers
+from spile.adapters.delivery._log_reader import LogReaderFactory
 from spile.adapters.delivery._message import ReceivedMessage
-from spile.adapters.delivery._ports import RecordSender, SourceFactory
+from spile.adapters.delivery._ports import RecordSender
 from spile.adapters.delivery._records import OutgoingRecord, Record
 from spile.spi import (
     ConfigurationError,
-    InvalidTopicError,
     ProtocolDLQHandler,
     ProtocolEventMessage,
     ProtocolRecord,
@@ -48,9 +50,8 @@ class DeadLetterQueue(ProtocolDLQHandler):
 
     Args:
         sender: Writes to the queues.
-        source_factory: Reads them; `reprocess_dlq_messages` needs it.
+        readers: Makes readers of them; `reprocess_dlq_messages` needs it.
         group: Consumer group that the messages of `send_to_dlq` failed in.
-        reprocess_group: Group that reprocessing reads with; `<group>.dlq-reprocess` by default.
         scrub: Removes secrets from an error's text before it is written; by default as the
             built-in rules of `Redactor` say.
         backoff: Waits between the attempts of reprocessing.
@@ -60,18 +61,16 @@ class DeadLetterQueue(ProtocolDLQHandler):
     def __init__(
         self,
         sender: RecordSender,
-        source_factory: SourceFactory | None = None,
+        readers: LogReaderFactory | None = None,
         *,
         group: str = "unknown",
-        reprocess_group: str | None = None,
         scrub: Callable[[str], str] | None = None,
         backoff: Backoff | None = None,
         clock: Callable[[], datetime] = _now,
     ) -> None:
         self._sender = sender
-        self._source_factory = source_factory
+        self._readers = readers
         self._group = group
-        self._reprocess_group = reprocess_group or f"{group}.dlq-reprocess"
         self._scrub = scrub or default_redactor().scrub
         self._backoff = backoff or Backoff()
         self._clock = clock
@@ -160,11 +159,11 @@ class DeadLetterQueue(ProtocolDLQHandler):
         max_retries: int = 3,
     ) -> dict[str, int]:
         """
-        Handle what stands in a dead letter queue now; see `ProtocolDLQHandler`.
+        Handle what stands unsettled in a dead letter queue now; see `ProtocolDLQHandler`.
 
-        A message whose attempts are spent goes back to the end of the queue with its replay count
-        raised, before its offset is committed; it is not handled again in the same run. Key order
-        does not hold here.
+        A letter that is done gets a mark in `<topic>.dlq.done`. One whose attempts are spent is
+        written to the end of the queue with its replay count raised, and then marked; it is not
+        handled again in the same run. Key order does not hold here.
 
         Args:
             dlq_topic: Full name that ends in `.dlq`.
@@ -173,44 +172,44 @@ class DeadLetterQueue(ProtocolDLQHandler):
 
         Raises:
             InvalidTopicError: The name does not end in `.dlq`.
-            ConfigurationError: This queue was made without a source factory.
-            UnknownTopicError: There is no such queue.
+            ConfigurationError: This queue was made without a reader factory.
+            UnknownTopicError: There is no such queue, or no topic for its marks.
             RetriableError: The broker is away; run it again.
         """
-        if not dlq_topic.endswith(DLQ_SUFFIX):
-            raise InvalidTopicError(
-                f"{dlq_topic!r} is no dead letter queue; its name must end in {DLQ_SUFFIX!r}",
-                topic=dlq_topic,
-            )
-        if self._source_factory is None:
-            raise ConfigurationError("reprocessing needs a DeadLetterQueue with a source factory")
-        source = self._source_factory([dlq_topic], self._reprocess_group)
-        reader = DeadLetterReader(source, handler, max_retries=max_retries, backoff=self._backoff)
-        return await reader.run(self._put_back)
+        if self._readers is None:
+            raise ConfigurationError("reprocessing needs a DeadLetterQueue with a reader factory")
+        run = HandlerRun(
+            self._sender,
+            handler,
+            self._again,
+            max_retries=max_retries,
+            backoff=self._backoff,
+            clock=self._clock,
+        )
+        async with DeadLetterBrowser(self._readers, dlq_topic) as browser:
+            return await run.over(browser)
 
-    async def _put_back(
-        self, record: ProtocolRecord, error: BaseException, attempts: int, run_id: str
-    ) -> None:
-        """Write a record of a queue to its end again, one replay older."""
+    def _again(self, letter: DeadLetter, error: BaseException, attempts: int) -> OutgoingRecord:
+        """Return the record that puts a letter at the end of its queue, one replay older."""
         now = self._clock()
-        topic = record.topic.removesuffix(DLQ_SUFFIX)
-        origin = origin_of(record, topic=topic, earlier_round=True)
         burial = Burial(
-            group=origin.group or self._group,
+            group=letter.group or self._group,
             attempts=attempts,
             error=error,
-            first_failure=origin.first_failure or now,
+            first_failure=letter.origin.first_failure or now,
             last_failure=now,
-            replays=replay_count(record) + 1,
-            run_id=run_id,
+            replays=letter.replays + 1,
         )
-        await self._write(record.topic, record, origin, burial)
+        return self._buried(letter.record.topic, letter.record, letter.origin, burial)
+
+    def _buried(
+        self, queue: str, record: ProtocolRecord, origin: Origin, why: Burial
+    ) -> OutgoingRecord:
+        headers = inbound_headers(record) + added_headers(origin, why, self._scrub)
+        return OutgoingRecord(queue, record.key, record.value, headers)
 
     async def _write(self, queue: str, record: ProtocolRecord, origin: Origin, why: Burial) -> None:
-        headers = inbound_headers(record) + added_headers(origin, why, self._scrub)
-        receipt = await self._sender.send(
-            [OutgoingRecord(queue, record.key, record.value, headers)]
-        )
+        receipt = await self._sender.send([self._buried(queue, record, origin, why)])
         for failure in receipt.failures.values():
             raise failure
         log.warning(
