@@ -187,7 +187,12 @@ class EventEncoder:
                 _add_trace(headers, prepared.trace_id, prepared.span_id)
             key = event.partition_key or prepared.key or correlation_id
             redaction = self._redaction
-            if redaction is not None and key not in redaction.clean_keys:
+            # A correlation id is a UUID, in which no secret can stand, and often new.
+            if (
+                redaction is not None
+                and key is not correlation_id
+                and key not in redaction.clean_keys
+            ):
                 key, redacted = redaction.key(key, redacted)
             if event.partition_key:
                 headers.append(("partition_key", key.encode()))

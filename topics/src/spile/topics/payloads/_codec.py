@@ -120,7 +120,8 @@ class ModelCodec:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass
             else:
-                return encode(value), _Attributes(value)
+                # Decoded from JSON it can hold nothing that JSON cannot.
+                return json_encoder.encode(value), _Attributes(value)
         model = self._model.model_validate_json(raw, strict=True)
         return _dump(model), model.__dict__
 
