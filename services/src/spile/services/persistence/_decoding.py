@@ -12,9 +12,16 @@ import msgspec
 from spile.adapters.subscribing import check_agreement, check_headers, check_version
 from spile.adapters.wire import Opener
 from spile.services.persistence._query import microseconds
+from spile.services.persistence._returning import Arrival, Arrivals
 from spile.services.persistence._values import Row, Run
 from spile.services.runtime import CrashGuard
-from spile.spi import PartitionKey, ProtocolRecord, RetriableError, UndecodableError
+from spile.spi import (
+    PartitionKey,
+    ProtocolRecord,
+    RetriableError,
+    SpileError,
+    UndecodableError,
+)
 from spile.topics import TICK, Catalogue, Envelope, EventContract, decode_envelope
 
 _TICK: Final = TICK.encode()
@@ -40,8 +47,8 @@ class Decoded:
     """
 
     runs: list[Run] = field(default_factory=list[Run])
-    poison: list[tuple[ProtocolRecord, UndecodableError]] = field(
-        default_factory=list[tuple[ProtocolRecord, UndecodableError]]
+    poison: list[tuple[ProtocolRecord, SpileError]] = field(
+        default_factory=list[tuple[ProtocolRecord, SpileError]]
     )
     ignored: int = 0
 
@@ -51,7 +58,8 @@ class Decoder:
     Decodes records of one environment.
 
     A topic that the catalogue does not have is taken as it is: envelope and headers are checked,
-    the payload may be any object.
+    the payload may be any object. A record of a retry topic is taken for what it was in its own
+    topic.
 
     Args:
         catalogue: Knows the contracts.
@@ -75,6 +83,7 @@ class Decoder:
         self._catalogue = catalogue
         self._opener = opener or Opener()
         self._environment = environment
+        self._arrivals = Arrivals(environment)
         self.event_types = frozenset(kind for spec in catalogue.specs for kind in spec.contracts)
         self._contracts: dict[str, Mapping[str, EventContract] | None] = {}
 
@@ -86,6 +95,14 @@ class Decoder:
             RetriableError: The registry is away; the records must wait.
         """
         await self._opener.prepare(records)
+
+    def arrival(self, record: ProtocolRecord) -> Arrival:
+        """Return a record as it stood in its own topic, whichever it was read from."""
+        return self._arrivals.of(record)
+
+    def is_returned(self, record: ProtocolRecord) -> bool:
+        """Say whether a record was read from a retry topic."""
+        return self._arrivals.returned_to(record.topic) is not None
 
     def decode(self, records: Sequence[ProtocolRecord]) -> Decoded:
         """
@@ -110,10 +127,10 @@ class Decoder:
             for record in group:
                 try:
                     row = self._guarded_row(record)
-                except UndecodableError as exc:
-                    decoded.poison.append((record, exc))
                 except RetriableError:
                     raise
+                except SpileError as exc:
+                    decoded.poison.append((record, exc))
                 except Exception as exc:  # noqa: BLE001 - one odd record must not end every start
                     # Its type only: the text of such an error may quote the payload.
                     error = UndecodableError(f"not readable: {type(exc).__name__}")
@@ -130,6 +147,7 @@ class Decoder:
                     first=group[0].offset,
                     next=group[-1].offset + 1,
                     rows=rows,
+                    is_returned=self.is_returned(group[0]),
                 )
             )
         return decoded
@@ -138,11 +156,17 @@ class Decoder:
         """Decode a record over which a process died by itself, or not at all any more."""
         guard = self._crash_guard
         if guard is None or not guard.is_suspect(record):
-            return self._row(record)
+            return self._arrived_row(record)
         if guard.is_fatal(record):
             raise UndecodableError("two processes died while they decoded it; kept undecoded")
         with guard.holding([record]):
-            return self._row(record)
+            return self._arrived_row(record)
+
+    def _arrived_row(self, record: ProtocolRecord) -> Row | None:
+        arrival = self.arrival(record)
+        if arrival.problem is not None:
+            raise arrival.problem
+        return self._row(arrival.record)
 
     def _row(self, record: ProtocolRecord) -> Row | None:
         value = record.value

@@ -64,12 +64,15 @@ class Run:
         first: Offset of the first record that was read, stored or not.
         next: Offset after the last one.
         rows: In the order of their offsets; records that are not stored leave holes.
+        is_returned: The partition is one of a retry topic: the rows have topic, partition and
+            offset of where they stood at first.
     """
 
     partition: PartitionKey
     first: int
     next: int
     rows: Sequence[Row]
+    is_returned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

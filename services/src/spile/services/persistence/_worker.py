@@ -22,13 +22,14 @@ GROUP = "persistence"
 
 def event_topics(environment: str) -> str:
     """
-    Return the pattern of all event topics.
+    Return the pattern of all event topics, and of those where this worker's own failures come back.
 
-    Dead letters, retries and markers do not match, nor do the reports of publishers, which say how
-    many events there are and are none themselves.
+    Dead letters, markers and other groups' retries do not match, nor do the reports of publishers,
+    which say how many events there are and are none themselves.
     """
     part = r"[a-z0-9][a-z0-9-]*"
-    return rf"^{re.escape(environment)}\.(?!spile\.audit\.){part}\.{part}\.{part}\.v[0-9]+$"
+    base = rf"{re.escape(environment)}\.(?!spile\.audit\.){part}\.{part}\.{part}\.v[0-9]+"
+    return rf"^{base}(\.{GROUP}\.retry\.[0-9])?$"
 
 
 @contextlib.asynccontextmanager

@@ -94,14 +94,19 @@ class PersistenceHandler:
             EVENTS.labels(event_type if event_type in known else "other").inc(count)
 
     def _count_failures(self, records: Sequence[ProtocolRecord], decoded: Decoded) -> None:
-        """Tell the guard, once for a batch that comes again because the store is away."""
+        """
+        Tell the guard, once for a batch that comes again because the store is away.
+
+        What came back and fails again says nothing about the deploy: it failed before.
+        """
         if self._counted is records[-1]:
             return
-        poison = len(decoded.poison)
-        if poison:
-            self._guard.failed(decoded.poison[-1][1], poison, handled=len(records) - poison)
+        new = [error for record, error in decoded.poison if not self._decoder.is_returned(record)]
+        handled = len(records) - len(decoded.poison)
+        if new:
+            self._guard.failed(new[-1], len(new), handled=handled)
         else:
-            self._guard.handled(len(records))
+            self._guard.handled(handled)
         self._counted = records[-1]
 
     async def _bury(self, decoded: Decoded) -> None:
@@ -109,7 +114,15 @@ class PersistenceHandler:
             place = (record.topic, record.partition, record.offset)
             if place in self._buried:
                 continue  # the same batch again, after the store failed
-            await self._dead_letters.keep(record, error, group=self._group, attempts=1)
+            arrival = self._decoder.arrival(record)
+            await self._dead_letters.keep(
+                arrival.record,
+                error,
+                group=self._group,
+                attempts=1,
+                first_failure=arrival.first_failure,
+                replays=arrival.replays,
+            )
             self._buried.add(place)
             ERRORS.labels(type(error).__name__).inc()
 

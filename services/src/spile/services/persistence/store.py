@@ -86,6 +86,19 @@ class SqliteEventStore(EventStore):
         """Store rows and offsets in one transaction; see `EventStore`."""
         return await self._call(self._append, batch)
 
+    async def insert(self, rows: Sequence[Row]) -> int:
+        """
+        Store rows whose event is not there yet and leave the offsets as they are; durable.
+
+        Returns:
+            How many were new.
+
+        Raises:
+            StoreUnavailableError: The store is locked, full or not reachable; nothing was stored.
+            StoreDamagedError: The store cannot be trusted.
+        """
+        return await self._call(_insert, rows)
+
     async def next_offsets(self, partitions: Sequence[PartitionKey]) -> Mapping[PartitionKey, int]:
         """Return the stored offsets, and take them for where this writer stands from now on."""
         return await self._call(self._next_offsets, partitions)
@@ -187,7 +200,7 @@ class SqliteEventStore(EventStore):
                 continue
             jumped += self._move(database, run, stored)
             kept = run.rows
-            if stored is not None and run.first < stored:
+            if stored is not None and run.first < stored and not run.is_returned:
                 kept = [row for row in kept if row.offset >= stored]
             stale += len(run.rows) - len(kept)
             rows.extend(kept)
@@ -217,6 +230,18 @@ class SqliteEventStore(EventStore):
                 "somebody else writes, or the offsets were reset"
             )
         return max(0, run.first - (stored or 0))
+
+
+def _insert(database: sqlite3.Connection, rows: Sequence[Row]) -> int:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        inserted = database.executemany(INSERT, rows).rowcount if rows else 0
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+    return inserted
 
 
 def _stored_offset(database: sqlite3.Connection, partition: PartitionKey) -> int | None:
