@@ -53,6 +53,8 @@ class Health:
         group: Consumer group, the label of its metrics.
         max_age_s: Age at which a sign of life of the bus, or of progress, no longer counts.
         stall_after_s: Age of a handler call at which it counts as stalled.
+        in_hand: Offsets that the worker has read and not done yet, by partition.
+        trouble: What the worker tries again by itself.
         clock: Monotonic seconds.
     """
 
@@ -62,6 +64,8 @@ class Health:
         *,
         max_age_s: float = 30.0,
         stall_after_s: float = 300.0,
+        in_hand: Callable[[], Mapping[PartitionKey, int]] | None = None,
+        trouble: Callable[[], str | None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.group = group
@@ -69,6 +73,8 @@ class Health:
         self.failure: BaseException | None = None
         self._max_age_s = max_age_s
         self._stall_after_s = stall_after_s
+        self._in_hand = in_hand
+        self._trouble = trouble
         self._clock = clock
         self._heard: float | None = None
         self._called: float | None = None
@@ -111,6 +117,9 @@ class Health:
         """Note what the bus answered: the records that wait, by partition."""
         now = self._clock()
         self._heard = now
+        if self._in_hand is not None:
+            taken = self._in_hand()
+            lag = {key: max(0, records - taken.get(key, 0)) for key, records in lag.items()}
         behind = {partition for partition, records in lag.items() if records}
         caught_up = any(records > lag.get(p, 0) for p, records in self._lag.items())
         if not behind or caught_up or self._moved is None or self._finished > self._seen_finished:
@@ -135,6 +144,8 @@ class Health:
         """
         if not self._waiting or self._moved is None or self._last_error is not None:
             return None
+        if self._trouble is not None and self._trouble() is not None:
+            return None
         still_s = self._clock() - self._moved
         if still_s <= self._stall_after_s:
             return None
@@ -157,6 +168,9 @@ class Health:
             found.append(f"no answer of the bus for {now - self._heard:.0f} s")
         if self._called is not None and now - self._called > self._stall_after_s:
             found.append(f"the handler runs for {now - self._called:.0f} s")
+        trouble = None if self._trouble is None else self._trouble()
+        if trouble is not None:
+            found.append(trouble)
         if self._last_error is not None:
             found.append(f"the last batch failed: {self._last_error}")
         elif self._waiting and self._moved is not None and now - self._moved > self._max_age_s:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,6 +21,7 @@ from spile.spi import (
     BatchHandler,
     ClosedError,
     HandlerStalledError,
+    PartitionKey,
     ProtocolBatchSubscriber,
     ProtocolOffsetStore,
     ProtocolSubscription,
@@ -52,6 +53,10 @@ class Worker:
         offsets: Where to start, when the sink keeps offsets itself.
         manual_commit: Offsets are committed as the worker says to the subscription it is bound to.
         bind: Called with each new subscription; its first batch may come a moment before.
+        in_hand: Offsets that were read and are not done yet, by partition; they do not count as
+            waiting for the worker.
+        trouble: Says what it tries again by itself; then it is not ready, and does not count as
+            stalled.
         way_out: What an operator can do when the log no longer holds the offset to go on at.
     """
 
@@ -62,6 +67,8 @@ class Worker:
     offsets: ProtocolOffsetStore | None = None
     manual_commit: bool = False
     bind: Callable[[ProtocolSubscription], None] | None = None
+    in_hand: Callable[[], Mapping[PartitionKey, int]] | None = None
+    trouble: Callable[[], str | None] | None = None
     way_out: str = ""
 
 
@@ -108,6 +115,8 @@ async def run_workers(
             worker.group,
             max_age_s=settings.ready_max_age_s,
             stall_after_s=settings.stall_after_s,
+            in_hand=worker.in_hand,
+            trouble=worker.trouble,
         )
         for worker in workers
     ]
