@@ -10,8 +10,11 @@ from typing import TypeAlias
 import click
 
 from spile.adapters.bus import BusAdapter
+from spile.adapters.kafka import load_settings
 from spile.adapters.registry import SchemaFraming
 from spile.adapters.wire import Opener
+from spile.services.archiver import archiver_worker
+from spile.services.archiver.stores import ArchiveSettings
 from spile.services.command._catalogue import chosen_catalogue
 from spile.services.persistence import persistence_worker
 from spile.services.runtime import (
@@ -43,7 +46,15 @@ def _persistence(
     )
 
 
-_WORKERS: dict[str, Factory] = {"persistence": _persistence}
+def _archiver(
+    _settings: WorkerSettings, _catalogue: Catalogue, bus: BusAdapter, _opener: Opener
+) -> AbstractAsyncContextManager[Worker]:
+    return archiver_worker(
+        load_settings(ArchiveSettings), environment=bus.environment, publish=bus.publish_record
+    )
+
+
+_WORKERS: dict[str, Factory] = {"archiver": _archiver, "persistence": _persistence}
 
 
 @click.command()
@@ -51,7 +62,7 @@ _WORKERS: dict[str, Factory] = {"persistence": _persistence}
 @click.pass_context
 def run(context: click.Context, names: tuple[str, ...]) -> None:
     """
-    Run workers in this process: persistence, or all.
+    Run workers in this process: archiver, persistence, or all.
 
     Ends at SIGTERM or Ctrl-C after finishing and committing what is in hand: 0. Ends with 1 when a
     worker fails, with 70 when a handler is stuck.

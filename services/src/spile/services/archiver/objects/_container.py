@@ -17,8 +17,12 @@ from spile.spi import ProtocolRecord
 MAGIC: Final = b"Obj\x01"
 SYNC_BYTES: Final = 16
 CODEC: Final = "zstandard"
-MAX_BLOCK_BYTES: Final = 1 << 20
-"""Most uncompressed bytes of a block, unless one record alone is larger."""
+MAX_BLOCK_BYTES: Final = 512 << 10
+"""
+Most uncompressed bytes of a block, unless one record alone is larger.
+
+Blocks of 1 MiB pack 7 % better, and every open partition would hold twice as much in memory.
+"""
 
 SCHEMA: Final = (
     '{"name":"spile.archive.Record","type":"record","fields":['
@@ -85,7 +89,9 @@ class ObjectWriter:
         self._sync = sync_marker(key)
         self._lead = _text(topic) + _long(partition)
         self._names: dict[str, bytes] = {}
-        self._compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
+        self._compressor = zstandard.ZstdCompressor(
+            level=_LEVEL, write_content_size=True, write_checksum=True
+        )
         self._block: list[bytes] = []
         self._block_bytes = 0
         self._parts = [_head(self._sync)]
