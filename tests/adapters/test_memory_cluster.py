@@ -229,3 +229,23 @@ async def test_faults(cluster):
     gate.set()
     await committing
     await source.close()
+
+
+async def test_nothing_before_assigned_for_a_member_that_had_nothing(cluster):
+    """A member that was idle gets no record of its first partition before `assigned` returned."""
+    await cluster.sender().send([_record("small")])
+    busy, idle, slow = cluster.source(["small"], "g"), cluster.source(["small"], "g"), Listener()
+    await busy.open(Listener())
+    may_begin = asyncio.Event()
+
+    async def assigned(partitions):
+        await may_begin.wait()
+
+    slow.assigned = assigned
+    await idle.open(slow)
+    await busy.close()
+    assert await idle.poll(timeout_s=0.02, max_records=10) == {}
+    may_begin.set()
+    polled = await idle.poll(timeout_s=1.0, max_records=10)
+    assert [record.offset for record in polled["small", 0]] == [0]
+    await idle.close()

@@ -369,6 +369,7 @@ class MemorySource(RecordSource):
 
     def begin(self, positions: dict[PartitionKey, int]) -> None:
         """Hold these partitions from now on; called by the group."""
+        self._is_settled = False  # also where there was nothing to give back
         self.held = positions
         notes = self._group.notes
         self._taken_over = {p: (at, notes.get(p, "")) for p, at in positions.items()}
