@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -14,6 +14,7 @@ from typing import Any, cast, get_args
 import click
 
 from spile.services.command._catalogue import chosen_catalogue
+from spile.services.command._options import Moment, event_type, plain
 from spile.services.persistence import (
     EventFilter,
     GroupColumn,
@@ -23,44 +24,19 @@ from spile.services.persistence import (
     store_path,
 )
 from spile.services.runtime import store_location
-from spile.topics import Catalogue, upper_snake
+from spile.topics import Catalogue
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _FOLLOW_S = 0.25
 _TAIL_BATCH = 1_000
 
 
-class _Moment(click.ParamType[datetime]):
-    name = "when"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """Read ISO 8601 or an age such as 15m."""
-        if isinstance(value, datetime):
-            return value
-        text = str(value)
-        if text[:-1].isdigit() and text[-1:] in _UNITS:
-            return datetime.now(UTC) - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            self.fail(f"{text!r} is neither ISO 8601 nor an age such as 15m, 2h or 7d", param, ctx)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _event_type(text: str) -> str:
-    """Read a name as its family spells it, or as the store has it."""
-    return text if text.isupper() else upper_snake(text)
-
-
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
-    moment = _Moment()
+    moment = Moment()
     options = (
         click.option(
             "--type",
             "event_type",
-            type=_event_type,
+            type=event_type,
             metavar="TYPE",
             help="Such as PRE_TOOL_USE; PreToolUse and plan.step_started are read too.",
         ),
@@ -119,7 +95,7 @@ def count(*, by: str | None, as_json: bool, **filters: Any) -> None:
     else:
         width = max((len(str(number)) for number in counts.values()), default=0)
         for name, number in counts.items():
-            click.echo(f"{number:>{width}}  {_plain(name)}")
+            click.echo(f"{number:>{width}}  {plain(name)}")
 
 
 @events.command()
@@ -193,11 +169,11 @@ def _print(found: Sequence[StoredEvent], *, as_json: bool) -> None:
 def _line(event: StoredEvent) -> str:
     moment = event.happened_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     facts = [
-        f"{name}={_plain(value)}"
+        f"{name}={plain(value)}"
         for name, value in (("tool", event.tool_name), ("session", event.session_id))
         if value is not None
     ]
-    service = _plain(event.service)
+    service = plain(event.service)
     return "  ".join([moment, f"{event.event_type:<20}", service, str(event.event_id), *facts])
 
 
@@ -223,8 +199,3 @@ def _catalogue() -> Catalogue:
 
 def _iso(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
-
-
-def _plain(text: str) -> str:
-    """Return text that cannot write to the terminal what it likes."""
-    return "".join(c if c.isprintable() else "?" for c in text)
