@@ -14,6 +14,7 @@ from spile.services.archiver.reading import (
     ArchiveIndex,
     LiveRange,
     Selection,
+    compare_live,
     list_objects,
     verify,
 )
@@ -23,6 +24,7 @@ from spile.spi import SpileError, UndecodableError
 TOPIC = "dev.agent.tool.recorded.v1"
 OTHER = "dev.agent.agent.recorded.v1"
 PLACE = (TOPIC, 0)
+UNNAMED = "no manifest names this object: it was added, or its manifest is gone"
 
 
 @pytest.fixture
@@ -87,8 +89,7 @@ def test_removed_manifest_is_named(folder, root, sealed):
     (root / sealed[1].manifest.key).unlink()
     assert texts(verify(folder)) == [
         f"{sealed[2].manifest.key}: offsets 10 to 19 are missing before this object",
-        f"{sealed[1].manifest.object}: no manifest names this object: it was added, or its "
-        "manifest is gone",
+        f"{sealed[1].manifest.object}: {UNNAMED}",
     ]
 
 
@@ -146,17 +147,17 @@ def test_swapped_objects_are_named(folder, root, sealed):
 def test_overlapping_ranges_are_named(folder, fill, make_record, sealed):
     """Offsets that two objects hold are a finding."""
     fill([make_record(n) for n in range(25, 35)], per_object=10)
-    assert texts(verify(folder)) == [
-        "manifests/topic=dev.agent.tool.recorded.v1/partition=0/00000000000000000025.json: "
-        "offsets 25 to 29 are there twice"
-    ]
+    (finding,) = verify(folder).findings
+    assert finding.place.endswith("partition=0/00000000000000000025.json")
+    assert finding.what == "offsets 25 to 29 are there twice"
 
 
 def test_live_topic_is_compared(folder, sealed):
     """What the topic has and the archive has not, or neither has any more, is a finding."""
 
     def found(first, end, place=PLACE):
-        result = verify(folder, live={place: LiveRange(first=first, end=end)}, read_objects=False)
+        result = verify(folder, read_objects=False)
+        compare_live(result, {place: LiveRange(first=first, end=end)})
         proof = result.partitions.get(place)
         return texts(result), proof and proof.behind
 
@@ -173,7 +174,8 @@ def test_live_topic_is_compared(folder, sealed):
 def test_live_records_before_the_archive_are_found(folder, fill, make_record):
     """An archive that began late is told from the topic that still holds more."""
     fill([make_record(n) for n in range(20, 30)])
-    result = verify(folder, live={PLACE: LiveRange(first=15, end=30)})
+    result = verify(folder)
+    compare_live(result, {PLACE: LiveRange(first=15, end=30)})
     assert texts(result) == [f"{TOPIC}/0: offsets 15 to 19 are in the topic and not in the archive"]
 
 

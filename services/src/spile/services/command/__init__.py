@@ -18,6 +18,7 @@ _COMMANDS = {
     "run": ("_run", "run", "Run a worker, or all of them."),
     "events": ("_events", "events", "Look at stored events."),
     "store": ("_store", "store", "Look after the event store."),
+    "archive": ("_archive", "archive", "Look at the archive, prove and replay it."),
     "import": ("_import", "import_", "Publish what agents left behind."),
     "generate": ("_generate", "generate", "Publish made-up workflows of agents."),
     "schemas": ("_schemas", "schemas", "Keep the schemas of events in files."),

@@ -31,6 +31,7 @@ from spile.services.archiver.reading._verifying import (
     LiveRange,
     PartitionProof,
     Verification,
+    compare_live,
     verify,
 )
 
@@ -56,6 +57,7 @@ __all__ = [
     "TopicTarget",
     "Verification",
     "Written",
+    "compare_live",
     "header",
     "is_tick",
     "list_objects",

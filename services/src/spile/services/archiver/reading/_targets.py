@@ -14,6 +14,7 @@ from spile.spi import (
     ConfigurationError,
     PartitionKey,
     PermanentError,
+    ProtocolRecord,
     RetriableError,
     SpileError,
     UnknownTopicError,
@@ -45,7 +46,7 @@ class Written:
     refused: int = 0
     reasons: list[str] = field(default_factory=list[str])
 
-    def refuse(self, record: Record, error: SpileError) -> None:
+    def refuse(self, record: ProtocolRecord, error: SpileError) -> None:
         """Count a record that is not taken."""
         self.refused += 1
         if len(self.reasons) < _SHOWN:

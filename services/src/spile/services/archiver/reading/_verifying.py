@@ -117,7 +117,6 @@ def verify(
     store: ArchiveStore,
     selection: Selection | None = None,
     *,
-    live: Mapping[PartitionKey, LiveRange] | None = None,
     read_objects: bool = True,
     on_object: Callable[[str], None] | None = None,
 ) -> Verification:
@@ -127,7 +126,6 @@ def verify(
     Args:
         store: Where the archive is.
         selection: Which partitions to look at; all by default.
-        live: What the topics hold now, of the partitions that are compared.
         read_objects: Whether to read each object; without, hashes and records are not compared.
         on_object: Told each manifest's key, when its object was looked at.
 
@@ -152,7 +150,6 @@ def verify(
         if not _has_manifest_by_now(store, key):
             what = "no manifest names this object: it was added, or its manifest is gone"
             result.find(key, what)
-    _compare_live(result, live or {})
     return result
 
 
@@ -259,7 +256,14 @@ def _hour(key: str) -> tuple[str, str]:
     return parsed.date, parsed.hour
 
 
-def _compare_live(result: Verification, live: Mapping[PartitionKey, LiveRange]) -> None:
+def compare_live(result: Verification, live: Mapping[PartitionKey, LiveRange]) -> None:
+    """
+    Add to a verification what the live topics say otherwise.
+
+    Args:
+        result: Of a verification that is over.
+        live: What the topics hold, asked for after it: the archive grows meanwhile.
+    """
     for partition, now in live.items():
         place = f"{partition[0]}/{partition[1]}"
         proof = result.partitions.get(partition)

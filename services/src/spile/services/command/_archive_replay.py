@@ -1,0 +1,279 @@
+"""`spile archive replay` and `restore`: records of an archive on their way back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import click
+
+from spile.adapters.kafka import KafkaAdmin, KafkaSender, KafkaSettings, load_settings
+from spile.adapters.registry import RegistrySettings, SchemaFraming
+from spile.adapters.wire import Opener
+from spile.services.archiver.reading import (
+    ArchiveIndex,
+    Pace,
+    Progress,
+    Replay,
+    ReplayTarget,
+    Selection,
+    TopicTarget,
+    replay,
+)
+from spile.services.archiver.stores import ArchiveStore
+from spile.services.command._archive_options import (
+    environment,
+    full_name,
+    opened_archive,
+    progress_bar,
+    record_filters,
+    selection,
+)
+from spile.services.command._archive_store import StoreTarget
+from spile.services.command._catalogue import chosen_catalogue
+from spile.services.command._options import plain
+from spile.services.persistence import Decoder, SqliteEventStore, store_path
+from spile.services.runtime import configure_logging
+
+_SHOWN = 20
+
+OpenTarget: TypeAlias = AbstractAsyncContextManager[ReplayTarget | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayJob:
+    """
+    What is replayed, and how.
+
+    Attributes:
+        archive: From where.
+        which: Which records.
+        where: Names the target.
+        rate: Most records a second.
+        limit: Most records.
+        resume: File to remember in what was sent.
+    """
+
+    archive: ArchiveStore
+    which: Selection
+    where: str
+    rate: float | None = None
+    limit: int | None = None
+    resume: Path | None = None
+
+    def description(self) -> str:
+        """Return what makes two runs the same job, in the same words every time."""
+        which = self.which
+        facts = {
+            "topics": sorted(which.topics),
+            "partitions": sorted(which.partitions),
+            "since": which.since_ms,
+            "until": which.until_ms,
+            "types": sorted(which.event_types),
+            "keys": sorted(key.hex() for key in which.keys),
+        }
+        chosen = {name: value for name, value in facts.items() if value not in (None, [])}
+        return f"{json.dumps(chosen)} of {self.archive.place} to {self.where}"
+
+
+RESUME = click.option(
+    "--resume",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Remember here what was sent, and go on from it; for topics.",
+)
+RATE = click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), help="Most records a second."
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+@click.command("replay")
+@record_filters
+@click.option("--to", "to_topic", metavar="TOPIC", help="Into this topic; default: their own.")
+@click.option("--store", "location", metavar="FILE", help="Into an event store instead.")
+@click.option("--backfill", is_flag=True, help="With --store: by event id, offsets stay.")
+@RATE
+@click.option("--limit", type=click.IntRange(1), help="Most records.")
+@RESUME
+@click.option("--dry-run", is_flag=True, help="Only read and count.")
+@click.option("--yes", is_flag=True, help="Do not ask before publishing.")
+@AS_JSON
+@click.pass_context
+def replay_(
+    context: click.Context,
+    *,
+    to_topic: str | None,
+    location: str | None,
+    backfill: bool,
+    rate: float | None,
+    limit: int | None,
+    resume: Path | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    **filters: Any,
+) -> None:
+    """
+    Give archived records to their topics, another topic, or an event store again.
+
+    Each event id once, at least once each. Into a topic they keep key, value, headers, id and event
+    time, and get the header x-spile-replay, so that nobody is alerted. Into a store without filters
+    (--topic and --partition are none here) the offsets follow: the persistence worker goes on at
+    the first offset that is not archived. With filters, or with --backfill, rows are added by id
+    and offsets stay. Ends with 1 when a topic's record was refused.
+    """
+    if to_topic is not None and location is not None:
+        raise click.UsageError("--to and --store exclude each other")
+    if location is None and backfill:
+        raise click.UsageError("--backfill is for --store")
+    if location is not None and resume is not None:
+        raise click.UsageError("--resume is for topics: a store knows itself what it has")
+    which = selection(**filters)
+    topic = None if to_topic is None else full_name(to_topic)
+    where = f"store {location}" if location is not None else f"topic {topic or '(their own)'}"
+    job = ReplayJob(
+        archive=opened_archive(),
+        which=which,
+        where=where,
+        rate=rate,
+        limit=limit,
+        resume=resume,
+    )
+    if dry_run:
+        target: OpenTarget = contextlib.nullcontext()
+    elif location is not None:
+        moves = not which.filters_records and not backfill
+        target = open_store_target(store_path(location), moves_offsets=moves)
+    else:
+        if not yes:
+            click.confirm(f"publish records of {job.archive.place} to {where}?", abort=True)
+        target = open_topic_target(topic)
+    result = asyncio.run(run_replay(job, target))
+    show_replay(result, dry_run=dry_run, as_json=as_json)
+    context.exit(1 if result.written.refused and location is None else 0)
+
+
+async def run_replay(job: ReplayJob, target: OpenTarget) -> Replay:
+    """
+    Replay, with a bar on a terminal.
+
+    Raises:
+        SpileError: As `replay` and the opening of the target.
+    """
+    index = await asyncio.to_thread(ArchiveIndex, job.archive, job.which)
+    for problem in index.problems[:_SHOWN]:
+        click.echo(f"left out: {problem.what}", err=True)
+
+    def total() -> int:
+        return sum(one.count for place in index.partitions for one in index.usable(place))
+
+    async with contextlib.AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(target)
+        progress = None
+        if isinstance(opened, TopicTarget):
+            progress = stack.enter_context(Progress(job.resume, job.description()))
+        on_read = stack.enter_context(progress_bar("replaying", total))
+        return await replay(
+            index,
+            job.which,
+            opened,
+            progress=progress,
+            pace=Pace(job.rate),
+            limit=job.limit,
+            on_read=on_read,
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_store_target(path: Path, *, moves_offsets: bool) -> AsyncGenerator[ReplayTarget]:
+    """
+    Open an event store to replay into; it is made when there is none.
+
+    Raises:
+        StoreUnavailableError: It is locked.
+        StoreDamagedError: It is corrupt, or no event store.
+        ConfigurationError: It cannot be written, or a setting of the registry is wrong.
+    """
+    configure_logging("error")
+    async with contextlib.AsyncExitStack() as stack:
+        store = await stack.enter_async_context(SqliteEventStore(path))
+        registry = load_settings(RegistrySettings).open()
+        if registry is not None:
+            await stack.enter_async_context(registry)
+        opener = Opener(registry and SchemaFraming(registry))
+        decoder = Decoder(chosen_catalogue(), environment(), opener)
+        yield StoreTarget(store, decoder, moves_offsets=moves_offsets)
+
+
+@contextlib.asynccontextmanager
+async def open_topic_target(topic: str | None) -> AsyncGenerator[ReplayTarget]:
+    """
+    Open topics to replay into: one for all records, or each record's own.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+        BrokerUnavailableError: Nobody answers; said at once rather than after a deadline.
+    """
+    configure_logging("error")
+    settings = KafkaSettings.load()
+    async with KafkaAdmin(settings):
+        pass
+    sender = KafkaSender(settings)
+    try:
+        yield TopicTarget(
+            sender,
+            catalogue=chosen_catalogue(),
+            environment=settings.environment,
+            topic=topic,
+        )
+    finally:
+        await sender.close()
+
+
+def show_replay(result: Replay, *, as_json: bool, dry_run: bool = False) -> None:
+    """Print what a replay did."""
+    written = result.written
+    if as_json:
+        click.echo(json.dumps(_fields(result), ensure_ascii=False))
+        return
+    for reason in written.reasons:
+        click.echo(f"refused: {plain(reason)}", err=True)
+    if dry_run:
+        click.echo(f"dry run: {result.read} records read, {result.selected} would be replayed")
+    else:
+        click.echo(
+            f"{result.read} records read, {result.selected} meant: {written.written} written, "
+            f"{written.repeats} there already, {written.ignored} without an event, "
+            f"{written.refused} refused"
+        )
+    for (topic, partition), offset in list(result.next_offsets.items())[:_SHOWN]:
+        click.echo(f"{topic}/{partition} goes on at offset {offset}")
+    if len(result.next_offsets) > _SHOWN:
+        click.echo(f"... and {len(result.next_offsets) - _SHOWN} more partitions: --json has all")
+    if not result.is_complete:
+        click.echo("stopped at the limit; the archive has more")
+
+
+def _fields(result: Replay) -> dict[str, Any]:
+    written = result.written
+    return {
+        "read": result.read,
+        "selected": result.selected,
+        "written": written.written,
+        "repeats": written.repeats,
+        "ignored": written.ignored,
+        "refused": written.refused,
+        "reasons": written.reasons,
+        "complete": result.is_complete,
+        "next_offsets": [
+            {"topic": topic, "partition": partition, "offset": offset}
+            for (topic, partition), offset in result.next_offsets.items()
+        ],
+    }
