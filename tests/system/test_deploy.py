@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from spile.adapters.kafka import KafkaSettings
 from spile.adapters.kafka._environment import _variable
-from spile.adapters.publishing import RedactionSettings
+from spile.adapters.publishing import AuditSettings, RedactionSettings
 from spile.services.command._catalogue import CatalogueSettings
 from spile.services.command._run import _WORKERS
 from spile.services.runtime import WorkerSettings
@@ -398,7 +398,8 @@ def test_every_metric_is_documented(worker_metrics):
 def test_every_setting_is_documented():
     """docs/deploy.md lists each variable with its default."""
     expected = {}
-    for kind in (KafkaSettings, RedactionSettings, WorkerSettings, CatalogueSettings):
+    kinds = (KafkaSettings, RedactionSettings, AuditSettings, WorkerSettings, CatalogueSettings)
+    for kind in kinds:
         for name, field in kind.model_fields.items():
             default = field.default
             text = str(default).lower() if isinstance(default, bool) else str(default)

@@ -10,9 +10,11 @@ from spile.adapters.kafka._environment import load_settings
 from spile.adapters.kafka._sender import KafkaSender
 from spile.adapters.kafka._settings import RELAXED, KafkaSettings
 from spile.adapters.publishing import (
+    AuditSettings,
     BreakerState,
     CircuitBreaker,
     EventPublisher,
+    PublishAudit,
     RedactionSettings,
 )
 from spile.adapters.registry import RegistrySettings
@@ -46,11 +48,12 @@ def create_publisher(
             True is one with the built-in rules, False writes events as they are.
 
     Raises:
-        ConfigurationError: The encoding needs a schema registry, and none is set or a setting of it
-            or of redaction is wrong.
+        ConfigurationError: The encoding needs a schema registry, and none is set or a setting of
+            it, of redaction or of the audit is wrong.
     """
     if redactor is None:
         redactor = _redactor(settings.environment)
+    instance_id = instance_id or uuid.uuid4().hex[:8]
     form = wire_form(settings.encoding, load_settings(RegistrySettings).open)
     sender = KafkaSender(settings)
     publisher = EventPublisher(
@@ -58,12 +61,13 @@ def create_publisher(
         catalogue.with_services(service),
         environment=settings.environment,
         service=service,
-        instance_id=instance_id or uuid.uuid4().hex[:8],
+        instance_id=instance_id,
         breaker=breaker,
         refused=DeadLetterQueue(sender, group=f"publisher.{service}", scrub=_scrub(redactor)),
         on_breaker=on_breaker,
         form=form,
         redactor=redactor,
+        audit=_audit(service, instance_id),
     )
     sender.on_retry = publisher.note_retry
     return publisher
@@ -105,6 +109,13 @@ def _redactor(environment: str) -> Redactor | bool:
             setting="SPILE_REDACTION",
         )
     return redactor or False
+
+
+def _audit(service: str, instance_id: str) -> PublishAudit | None:
+    settings = load_settings(AuditSettings)
+    if settings.audit == "off":
+        return None
+    return PublishAudit(service=service, instance_id=instance_id, every_s=settings.audit_every_s)
 
 
 def _scrub(redactor: Redactor | bool) -> Callable[[str], str] | None:

@@ -1,5 +1,6 @@
 """From an event to its record: validation, breaker, concurrent publishes gathered, metrics."""
 
+from spile.adapters.publishing._auditing import PublishAudit
 from spile.adapters.publishing._breaker import (
     BreakerState,
     CircuitBreaker,
@@ -12,14 +13,16 @@ from spile.adapters.publishing._publisher import (
     EventPublisher,
     RefusedKeeper,
 )
-from spile.adapters.publishing._settings import RedactionSettings
+from spile.adapters.publishing._settings import AuditSettings, RedactionSettings
 
 __all__ = [
+    "AuditSettings",
     "BreakerState",
     "CircuitBreaker",
     "Encoded",
     "EventEncoder",
     "EventPublisher",
+    "PublishAudit",
     "RedactionSettings",
     "RefusedKeeper",
 ]

@@ -50,6 +50,10 @@ _METADATA_HEADERS = (
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 _SPAN_ID = re.compile(r"[0-9a-f]{16}")
 _NOTHING: list[str] = []
+
+TIMESTAMP_HEADER = 3
+"""Place of the header `timestamp` among those of an encoded record."""
+
 _encode_json = msgspec.json.encode
 
 

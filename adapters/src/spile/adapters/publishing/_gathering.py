@@ -39,6 +39,12 @@ class Gatherer:
         self._waiting.append((record, future))
         return future
 
+    async def settled(self, limit_s: float) -> bool:
+        """Wait for the fate of what was handed over; say whether it was known in time."""
+        if self._sends:
+            await asyncio.wait(self._sends, timeout=limit_s)
+        return not self._waiting and not self._sends
+
     async def hand_over(self) -> None:
         """Return when what was submitted is in the hands of the sender."""
         self._flush()

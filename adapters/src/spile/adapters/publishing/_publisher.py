@@ -15,6 +15,7 @@ from typing_extensions import override
 from spile.adapters.delivery._headers import utc_text
 from spile.adapters.delivery._ports import RecordSender
 from spile.adapters.delivery._records import OutgoingEvent, OutgoingRecord
+from spile.adapters.publishing._auditing import PublishAudit, minute_of, runs
 from spile.adapters.publishing._breaker import BreakerState, CircuitBreaker
 from spile.adapters.publishing._encoding import Encoded, EventEncoder
 from spile.adapters.publishing._gathering import Gatherer
@@ -39,6 +40,7 @@ _log = structlog.get_logger(__name__)
 _STATE_VALUE = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
 _BREATHE_EVERY = 1000
 _TOGETHER = 50  # divides the above
+_SETTLE_LIMIT_S = 0.5
 _CLOSE_LIMIT_S = 1.0  # the sender has settled everything by then
 
 
@@ -74,9 +76,10 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         form: How values are encoded; JSON by default. Closed together with the publisher.
         redactor: Takes out secrets before anything is encoded; True is one with the built-in
             rules, False writes events as they are.
+        audit: Counts what is published, for `spile audit`; nothing is counted when None.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - wired in one place, all but the first four have defaults
         self,
         sender: RecordSender,
         catalogue: Catalogue,
@@ -89,6 +92,7 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         on_breaker: Callable[[BreakerState, BreakerState], None] | None = None,
         form: WireForm | None = None,
         redactor: Redactor | bool = True,
+        audit: PublishAudit | None = None,
     ) -> None:
         self._sender = sender
         self._encoder = EventEncoder(
@@ -104,7 +108,11 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         self._log = _log.bind(service=service, instance=instance_id)
         self._counts: Counter[str] = Counter()
         self._closed = False
+        self._delivering = 0
         self._shown = PUBLISHERS.counts(service)
+        self._audit = audit
+        if audit is not None:
+            audit.attach(self._write_report)
 
     @override
     async def publish(
@@ -167,6 +175,8 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         self._breaker.succeeded(ticket)
         self._counts["published"] += 1
         bump(self._shown.published, encoded.route.topic)
+        if self._audit is not None:
+            self._audit.acknowledged(encoded.route.topic, minute_of(encoded.record))
         return True
 
     @override
@@ -220,6 +230,7 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
             self._closed = True
             try:
                 await self._gatherer.hand_over()
+                await self._close_audit()
                 await self._sender.close()
                 await self._gatherer.close(_CLOSE_LIMIT_S)
             finally:
@@ -255,13 +266,18 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
     async def _deliver(self, batch: list[Encoded]) -> list[bool]:
         ticket = self._breaker.admit()
         started = time.perf_counter()
+        self._delivering += 1
         try:
             receipt = await self._sender.send([encoded.record for encoded in batch])
         except BaseException as exc:
             self._breaker.abandoned(ticket)
             if isinstance(exc, SpileError):
                 self._note_refusal(exc)
+            else:
+                self._note_unknown(batch)
             raise
+        finally:
+            self._delivering -= 1
         self._shown.took(time.perf_counter() - started)
         if not receipt.failures:
             self._breaker.succeeded(ticket)
@@ -284,6 +300,7 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         """
         if not isinstance(error, SpileError):
             self._breaker.abandoned(ticket)
+            self._note_unknown([encoded])
             raise error
         if isinstance(error, ClosedError | UnknownTopicError | MessageTooLargeError):
             self._breaker.abandoned(ticket)
@@ -315,6 +332,8 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         )
         if reason == "rejected":
             await self._keep_refused(encoded, error)
+        elif reason == "indefinite" and self._audit is not None:
+            self._audit.indefinite(encoded.record)
 
     async def _keep_refused(self, encoded: Encoded, error: SpileError) -> None:
         if self._refused is None:
@@ -325,15 +344,43 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
             self._log.error("refused event not kept", event_id=encoded.event_id, error=str(exc))
             bump(self._shown.not_kept, encoded.route.topic)
             return
+        if self._audit is not None:
+            self._audit.dead_lettered(encoded.record)
         self._counts["dlq"] += 1
         bump(self._shown.dead_lettered, encoded.route.topic)
 
     def _note_published(self, batch: Sequence[Encoded]) -> None:
         self._counts["published"] += len(batch)
-        published = self._shown.published
-        for encoded in batch:
-            topic = encoded.record.topic
-            published[topic] = published.get(topic, 0) + 1
+        published, audit = self._shown.published, self._audit
+        for topic, minute, count in runs(batch):
+            published[topic] = published.get(topic, 0) + count
+            if audit is not None:
+                audit.acknowledged(topic, minute, count)
+
+    async def _close_audit(self) -> None:
+        if self._audit is not None:
+            reachable = self._breaker.state is BreakerState.CLOSED
+            settled = reachable and await self._gatherer.settled(_SETTLE_LIMIT_S)
+            await self._audit.close(whole=settled and not self._delivering, reachable=reachable)
+
+    def _note_unknown(self, batch: Sequence[Encoded]) -> None:
+        """Account for events whose publishing was cancelled: they may be on the bus."""
+        if self._audit is not None:
+            for encoded in batch:
+                self._audit.indefinite(encoded.record)
+
+    async def _write_report(self, event: OutgoingEvent) -> None:
+        """
+        Write a report of the audit, past the breaker: it is no publish of the caller.
+
+        Raises:
+            SpileError: It is not acknowledged.
+        """
+        if self._form is not None:
+            await self._form.prepare(self._encoder.route_of(event))
+        receipt = await self._sender.send([self._encoder.encode(event).record])
+        for failure in receipt.failures.values():
+            raise failure
 
     def _check_open(self) -> None:
         if self._closed:

@@ -1,15 +1,32 @@
-"""What is replaced in events, from SPILE_REDACTION and its kin."""
+"""What is replaced in events and whether they are counted, from SPILE_REDACTION and its kin."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from spile.topics.redaction import RedactionRules, Redactor
 
 _SHORTEST_KEY = 16
+
+
+class AuditSettings(BaseSettings):
+    """
+    Settings of the audit of publishers; each is read from `SPILE_` and its name in capitals.
+
+    Attributes:
+        audit: `on`, or `off` where nobody is to know how many events there were.
+        audit_every_s: Seconds between an event and its report at most, 10.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="SPILE_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    audit: Literal["on", "off"] = "on"
+    audit_every_s: float = Field(default=10.0, gt=0)
 
 
 class RedactionSettings(BaseSettings):

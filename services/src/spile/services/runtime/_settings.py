@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from spile.adapters.kafka import KafkaSettings, load_settings, register_settings
-from spile.adapters.publishing import RedactionSettings
+from spile.adapters.publishing import AuditSettings, RedactionSettings
 from spile.adapters.registry import RegistrySettings
 from spile.spi import ConfigurationError
 
@@ -51,6 +51,7 @@ register_settings(WorkerSettings)
 register_settings(KafkaSettings)
 register_settings(RegistrySettings)
 register_settings(RedactionSettings)
+register_settings(AuditSettings)
 
 
 def store_location() -> str:
