@@ -19,7 +19,12 @@ from spile.adapters.dead_letters import (
 )
 from spile.adapters.delivery import OutgoingRecord, Record
 from spile.adapters.memory import MemoryCluster
-from spile.spi import BrokerUnavailableError, InvalidTopicError, UnknownTopicError
+from spile.spi import (
+    BrokerUnavailableError,
+    InvalidTopicError,
+    MessageTooLargeError,
+    UnknownTopicError,
+)
 from spile.topics import Catalogue, ConsumerGroup, TopicSpec
 
 TOPIC = "dev.shop.orders.placed.v1"
@@ -340,3 +345,19 @@ async def test_purge_keeps_first(desk):
     assert [letter.record.value for letter in letters] == [b"0", b"1", b"3"]
     assert await desk.values() == [b"2"]
     assert freed == [{(DLQ, number): 2}]
+
+
+async def test_record_too_large_for_any_queue_leaves_word_and_stays(desk):
+    """A record that no queue can hold is told without its content, and is not sent back so."""
+    desk.cluster.faults.fail("send", MessageTooLargeError("no", size_bytes=100, limit_bytes=9))
+    await desk.bury(b"v" * 100, headers=[("mine", b"h")])
+
+    (letter,) = await desk.open()
+    headers = dict(letter.record.headers)
+    assert (letter.record.key, letter.record.value) == (b"k", None)
+    assert headers["x-spile-dlq-omitted-bytes"] == b"100"
+    assert (letter.origin.offset, "mine" in headers) == (41, False)
+
+    told = await desk.reprocessor.run(DLQ, ReprocessWish())
+    assert (told.succeeded, told.failed) == (0, 1)
+    assert desk.cluster.records(BILLING) == []

@@ -18,6 +18,9 @@ RETRY_PREFIX = "x-spile-retry-"
 REPLAY_COUNT = f"{PREFIX}replay-count"
 """Header of a record that is reprocessed, and of a dead letter that was."""
 
+OMITTED = f"{PREFIX}omitted-bytes"
+"""Header of a dead letter without its value, which is too large for any queue: its size."""
+
 _OWN = (PREFIX, RETRY_PREFIX)
 _MAX_MESSAGE_BYTES = 1024
 _MAX_SCRUBBED = 65_536

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
+import msgspec
 import structlog
 
 from spile.adapters.dead_letters._browser import DeadLetterBrowser
 from spile.adapters.dead_letters._facts import (
     DLQ_SUFFIX,
+    OMITTED,
+    PREFIX,
     Burial,
     Origin,
     added_headers,
@@ -24,9 +28,10 @@ from spile.adapters.delivery._headers import encode_headers
 from spile.adapters.delivery._log_reader import LogReaderFactory
 from spile.adapters.delivery._message import ReceivedMessage
 from spile.adapters.delivery._ports import RecordSender
-from spile.adapters.delivery._records import OutgoingRecord, Record
+from spile.adapters.delivery._records import OutgoingRecord, Record, WireHeaders
 from spile.spi import (
     ConfigurationError,
+    MessageTooLargeError,
     ProtocolDLQHandler,
     ProtocolEventMessage,
     ProtocolRecord,
@@ -35,6 +40,9 @@ from spile.spi import (
 from spile.topics.redaction import default_redactor
 
 log = structlog.get_logger(__name__)
+
+
+_LONGEST_KEY_BYTES = 65_536
 
 
 def _now() -> datetime:
@@ -209,9 +217,12 @@ class DeadLetterQueue(ProtocolDLQHandler):
         return OutgoingRecord(queue, record.key, record.value, headers)
 
     async def _write(self, queue: str, record: ProtocolRecord, origin: Origin, why: Burial) -> None:
-        receipt = await self._sender.send([self._buried(queue, record, origin, why)])
-        for failure in receipt.failures.values():
-            raise failure
+        letter = self._buried(queue, record, origin, why)
+        try:
+            await self._send(letter)
+        except MessageTooLargeError:
+            # A record that unpacks to more than a queue takes would end every worker that reads it.
+            await self._send(_without_content(letter, added_headers(origin, why, self._scrub)))
         log.warning(
             "message went to the dead letter queue",
             topic=origin.topic,
@@ -221,6 +232,23 @@ class DeadLetterQueue(ProtocolDLQHandler):
             attempts=why.attempts,
             error_type=type(why.error).__name__,
         )
+
+    async def _send(self, letter: OutgoingRecord) -> None:
+        receipt = await self._sender.send([letter])
+        for failure in receipt.failures.values():
+            raise failure
+
+
+def _without_content(letter: OutgoingRecord, added: WireHeaders) -> OutgoingRecord:
+    """Return a letter that only tells what it cannot hold; the record stands in its topic still."""
+    value = letter.value or b""
+    added = [
+        *added,
+        (OMITTED, str(len(value)).encode()),
+        (f"{PREFIX}omitted-sha256", hashlib.sha256(value).hexdigest().encode()),
+    ]
+    key = letter.key if len(letter.key or b"") <= _LONGEST_KEY_BYTES else None
+    return msgspec.structs.replace(letter, key=key, value=None, headers=added)
 
 
 def _record_of(topic: str, message: ProtocolEventMessage, now: datetime) -> ProtocolRecord:
