@@ -1,0 +1,88 @@
+"""Same seed, same trace; another seed, another trace; and enough happens to mean something."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from spile.testkit.simulation import SimulationSettings, simulate
+
+NAMES = ["simulated_messages", "simulated_publisher", "simulated_batches"]
+SEEDS = range(1000, 1006)
+
+_PROGRAM = """
+import json, runpy, sys
+from spile.testkit.simulation import simulate
+scenario = runpy.run_path(sys.argv[1])["scenario"]
+print(json.dumps([simulate(scenario, int(seed)).digest for seed in sys.argv[2:]]))
+"""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_gives_the_same_trace(name, scenarios):
+    """Twice in this process, and in another one whose hashes differ."""
+    scenario = scenarios(name)
+    here = [simulate(scenario, seed).digest for seed in SEEDS]
+    assert [simulate(scenario, seed).digest for seed in SEEDS] == here
+    path = Path(__file__).with_name(f"test_{name}.py")
+    other = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, str(path), *map(str, SEEDS)],
+        env={**os.environ, "PYTHONHASHSEED": "4711"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert json.loads(other.stdout) == here
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_seed_gives_another_trace(name, scenarios):
+    """Ten seeds are ten runs, not one run ten times."""
+    scenario = scenarios(name)
+    assert len({simulate(scenario, seed).digest for seed in range(10)}) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        (
+            "simulated_messages",
+            {"effect", "committed", "expelled", "process", "fault crash", "fault ack lost"},
+        ),
+        (
+            "simulated_publisher",
+            {"written", "breaker", "published", "fault ack lost", "fault send failed"},
+        ),
+        (
+            "simulated_batches",
+            {"stored", "committed", "expelled", "fault crash", "fault store away"},
+        ),
+    ],
+)
+def test_enough_happens(name, wanted, scenarios):
+    """In ten runs each kind of step and fault that the scenario is about occurs five times."""
+    scenario = scenarios(name)
+    counts: Counter[str] = Counter()
+    for seed in range(10):
+        counts += simulate(scenario, seed).counts
+    assert {what for what in wanted if counts[what] < 5} == set()
+
+
+def test_seeds_come_from_the_environment(monkeypatch):
+    """500 seeds by default, shared by the scenarios; as many as asked for; or a single one."""
+    monkeypatch.delenv("SPILE_SIM_SEED", raising=False)
+    monkeypatch.delenv("SPILE_SIM_SEEDS", raising=False)
+    shares = [SimulationSettings().share(part, 5) for part in range(5)]
+    assert sorted(itertools.chain(*shares)) == list(range(500))
+    monkeypatch.setenv("SPILE_SIM_SEEDS", "20000")
+    assert len(SimulationSettings().share(4, 5)) == 4000
+    monkeypatch.setenv("SPILE_SIM_SEED", "123")
+    assert SimulationSettings().share(4, 5) == [123]
