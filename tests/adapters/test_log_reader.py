@@ -75,3 +75,16 @@ async def test_a_bus_gives_readers(cluster):
         reader = bus.adapter.reader()
         assert await reader.partitions([TOPIC]) == [(TOPIC, 0), (TOPIC, 1)]
         await reader.close()
+
+
+async def test_finds_where_a_time_begins():
+    """`since` is the first offset of a time or later, and the end where all are older."""
+    now = [1_000]
+    cluster = MemoryCluster({TOPIC: 2}, clock=lambda: now[0])
+    for now[0] in (1_000, 2_000, 3_000):
+        await _send(cluster, b"x")
+    reader = cluster.reader()
+    places = [(TOPIC, 0), (TOPIC, 1)]
+    assert await reader.since(places, 1_500) == {(TOPIC, 0): 1, (TOPIC, 1): 0}
+    assert await reader.since(places, 3_001) == {(TOPIC, 0): 3, (TOPIC, 1): 0}
+    await reader.close()

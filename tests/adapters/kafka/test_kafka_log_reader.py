@@ -108,3 +108,17 @@ async def test_no_broker_is_told_in_time(kafka_settings):
         with pytest.raises(BrokerUnavailableError):
             await reader.partitions(["dev.a.b.c.v1"])
         await reader.close()
+
+
+async def test_finds_where_a_time_begins(bench, reader):
+    """`since` is the first offset of a time or later, and the end where all are older."""
+    topic = await bench.topic(partitions=2)
+    await bench.send(topic, b"0", b"1")
+    await reader.open({(topic, 0): 0})
+    async with asyncio.timeout(15):
+        while not (polled := await reader.poll(timeout_s=0.3, max_records=1)):
+            pass
+    stamp = polled[topic, 0][0].timestamp
+    places = [(topic, 0), (topic, 1)]
+    assert await reader.since(places, stamp) == {(topic, 0): 0, (topic, 1): 0}
+    assert await reader.since(places, stamp + 3_600_000) == {(topic, 0): 2, (topic, 1): 0}

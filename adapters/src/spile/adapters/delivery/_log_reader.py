@@ -47,6 +47,20 @@ class LogReader(Protocol):
         """
         ...
 
+    async def since(
+        self, partitions: Sequence[PartitionKey], timestamp_ms: int
+    ) -> Mapping[PartitionKey, int]:
+        """
+        Return the first offset whose record is of this time or later, for each partition.
+
+        It is the end where all are older.
+
+        Args:
+            partitions: Which.
+            timestamp_ms: Record time in milliseconds.
+        """
+        ...
+
     async def open(self, positions: Mapping[PartitionKey, int]) -> None:
         """
         Read these partitions from these offsets on; what was read before is left.

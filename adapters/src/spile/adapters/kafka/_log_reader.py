@@ -72,6 +72,16 @@ class KafkaLogReader(LogReader):
         client = await self._connected()
         return await client.end_offsets(partitions, deadline_s=self._limit_s)
 
+    async def since(
+        self, partitions: Sequence[PartitionKey], timestamp_ms: int
+    ) -> Mapping[PartitionKey, int]:
+        client = await self._connected()
+        ends = await client.end_offsets(partitions, deadline_s=self._limit_s)
+        found = await client.offsets_since(
+            partitions, max(0, timestamp_ms), deadline_s=self._limit_s
+        )
+        return {key: min(found.get(key, end), end) for key, end in ends.items()}
+
     async def open(self, positions: Mapping[PartitionKey, int]) -> None:
         if self._client is not None and not self._is_alive(self._client):
             old, self._client = self._client, None

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -54,6 +54,23 @@ class ReaderClient(ConsumerClient):
         async with deadline(deadline_s, "reading the topics of the cluster"):
             cluster = await self._consumer._client.fetch_all_metadata()
         return {name: len(cluster.partitions_for_topic(name) or ()) for name in cluster.topics()}
+
+    async def offsets_since(
+        self, partitions: Sequence[PartitionKey], timestamp_ms: int, *, deadline_s: float
+    ) -> Mapping[PartitionKey, int]:
+        """
+        Return the first offset of a time or later; a partition whose records are older is left out.
+
+        Raises:
+            SpileError: No answer in time.
+        """
+        if not partitions:
+            return {}
+        async with deadline(deadline_s, "reading offsets by time"):
+            found = await self._consumer.offsets_for_times(
+                {TopicPartition(*key): timestamp_ms for key in partitions}
+            )
+        return {tuple(key): entry.offset for key, entry in found.items() if entry is not None}
 
     def assign(self, positions: Mapping[PartitionKey, int]) -> None:
         """Hand out these partitions from these offsets on, and nothing else."""

@@ -36,6 +36,20 @@ class MemoryLogReader(LogReader):
         self._check_open()
         return {partition: self._log.end(partition) for partition in partitions}
 
+    async def since(
+        self, partitions: Sequence[PartitionKey], timestamp_ms: int
+    ) -> Mapping[PartitionKey, int]:
+        """Return the first offset of this time or later, for each partition."""
+        self._check_open()
+        found: dict[PartitionKey, int] = {}
+        for partition in partitions:
+            end = self._log.end(partition)
+            records = self._log.read(partition, 0, end)
+            found[partition] = next(
+                (record.offset for record in records if record.timestamp >= timestamp_ms), end
+            )
+        return found
+
     async def open(self, positions: Mapping[PartitionKey, int]) -> None:
         """Read these partitions from these offsets on."""
         self._check_open()
