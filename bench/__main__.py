@@ -5,7 +5,8 @@ Each case runs in a process of its own; the cases take turns, so that a machine 
 so for all; medians of the rounds, with the spread. What was published is checked against the
 broker's own offsets. Every producer: acks=all, idempotent, seven headers, 128 KiB batches.
 
-`python -m bench encodings` measures encodings instead, without a broker.
+`python -m bench encodings` measures encodings instead, without a broker; `python -m bench requests`
+requests and their answers.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from bench import consume, encodings, publish
+from bench import consume, encodings, publish, requests
 from bench.events import ENVIRONMENT, SERVICE, TOPIC, records
 from spile.adapters.kafka import KafkaAdmin, KafkaSender, KafkaSettings
 from spile.testkit.broker import BrokerSettings, EmbeddedBroker
@@ -41,8 +42,9 @@ FLOORS = [
 
 def main() -> int:
     """Run the rounds, print the table, write the results; 1 when a floor is missed."""
-    if sys.argv[1:2] == ["encodings"]:
-        return encodings.main(sys.argv[2:])
+    for name, other in {"encodings": encodings, "requests": requests}.items():
+        if sys.argv[1:2] == [name]:
+            return other.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--count", type=int, default=60_000, help="events per case and round")
     parser.add_argument("--rounds", type=int, default=5)

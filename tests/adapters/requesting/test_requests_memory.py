@@ -273,11 +273,9 @@ async def test_late_and_repeated_answers_are_dropped(stage):
         correlation_id=str(late.correlation_id),
     )
     await stage.publisher.publish_event(event)
-    (told,) = stage.cluster.records(COMPLETED, None)[:1] or [None]
     again = next(
         record for record in stage.cluster.records(COMPLETED) if b"c.py" in (record.value or b"")
     )
-    assert told is not None
     await stage.cluster.sender().send(
         [OutgoingRecord(COMPLETED, again.key, again.value, list(again.headers))]
     )

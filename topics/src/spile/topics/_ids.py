@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from functools import lru_cache
 from typing import Final
@@ -18,6 +19,9 @@ _VERSION_AND_VARIANT: Final = (0x7 << 76) | (0b10 << 62)
 _random: Final = random.Random(os.urandom(32))  # noqa: S311 - ids need to be unique, not secret
 _getrandbits: Final = _random.getrandbits
 _time_ns: Final = time.time_ns
+_is_canonical: Final = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+).fullmatch
 _last = 0
 
 
@@ -82,6 +86,8 @@ def parse_uuid(value: str | UUID, field: str) -> str:
     """
     if isinstance(value, UUID):
         return str(value)
+    if type(value) is str and _is_canonical(value):
+        return value
     try:
         return str(UUID(value))
     except (ValueError, AttributeError, TypeError):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Generic, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, TypeAlias
 from uuid import UUID, uuid5
 
 import structlog
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from spile.adapters.delivery import Backoff, OutgoingEvent
 from spile.adapters.publishing import EventPublisher
-from spile.adapters.requesting._trio import Answer, Asked, Trio, with_fields
+from spile.adapters.requesting._trio import Answer, Asked, Form, Trio
 from spile.spi import (
     PermanentError,
     RequestFailedError,
@@ -60,6 +60,10 @@ class Answering(Generic[Asked, Answer]):
         self._handler = handler
         self._publisher = publisher
         self._completed, self._failed = routes
+        self._forms = (
+            Form(routes[0].contract, trio.completed),
+            Form(routes[1].contract, trio.failed),
+        )
         self._backoff = backoff
         self._most_s = most_s
 
@@ -113,7 +117,7 @@ class Answering(Generic[Asked, Answer]):
         )
 
     async def send(
-        self, answer: BaseModel, *, correlation_id: str, request_id: str, until: float
+        self, answer: BaseModel, *, correlation_id: UUID, request_id: str, until: float
     ) -> bool:
         """
         Publish an answer; returns once it is acknowledged, or nobody can want it any more.
@@ -154,14 +158,14 @@ class Answering(Generic[Asked, Answer]):
                 return False
             await asyncio.sleep(self._backoff.delay(attempt))
 
-    def _event(self, answer: BaseModel, correlation_id: str, request_id: str) -> OutgoingEvent:
-        route = self._failed if isinstance(answer, FailedRequest) else self._completed
-        fields: Mapping[str, Any] = {"correlation_id": UUID(correlation_id)}
+    def _event(self, answer: BaseModel, correlation_id: UUID, request_id: str) -> OutgoingEvent:
+        has_failed = isinstance(answer, FailedRequest)
+        route = self._failed if has_failed else self._completed
         return OutgoingEvent(
             event_type=route.event_type,
-            payload=with_fields(answer, fields),
+            payload=self._forms[has_failed].filled(answer, {"correlation_id": correlation_id}),
             topic=route.topic,
-            correlation_id=correlation_id,
+            correlation_id=str(correlation_id),
             causation_id=request_id,
             event_id=str(uuid5(_ANSWER_IDS, request_id)),
         )

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Self, cast
+from typing import Any, Final, Generic, Self, cast
 
 import structlog
 
@@ -16,7 +16,7 @@ from spile.adapters.delivery import LogReaderFactory, OutgoingEvent, Tasks
 from spile.adapters.publishing import EventPublisher
 from spile.adapters.requesting._answers import AnswerReader
 from spile.adapters.requesting._metrics import REQUEST_SECONDS, REQUESTS, STRAY_ANSWERS
-from spile.adapters.requesting._trio import Answer, Asked, Trio, with_fields
+from spile.adapters.requesting._trio import Answer, Asked, Form, Trio
 from spile.adapters.requesting._waiting import Waiting
 from spile.adapters.subscribing import EventReader
 from spile.adapters.wire import Opener
@@ -32,6 +32,8 @@ from spile.topics import Catalogue, uuid7
 from spile.topics.events.requests import FailedRequest
 
 log = structlog.get_logger(__name__)
+
+_OUTCOMES: Final = ("completed", "failed", "timed_out", "cancelled", "not_sent", "unreadable")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,7 @@ class RequestClient(Generic[Asked, Answer]):
         self._trio = trio
         self._topic = requested.topic
         self._event_type = requested.event_type
+        self._form = Form(requested.contract, trio.requested)
         self._publisher = publisher
         self._opener = opener or Opener()
         self._events = EventReader(catalogue, self._opener)
@@ -112,6 +115,7 @@ class RequestClient(Generic[Asked, Answer]):
         self._tasks = Tasks(self._broken)
         self._counts: Counter[str] = Counter()
         self._seconds = REQUEST_SECONDS.labels(trio.name)
+        self._outcomes = {name: REQUESTS.labels(trio.name, name) for name in _OUTCOMES}
         self._is_open = False
         self._failure: BaseException | None = None
 
@@ -153,7 +157,9 @@ class RequestClient(Generic[Asked, Answer]):
         name = str(correlation)
         event = OutgoingEvent(
             event_type=self._event_type,
-            payload=with_fields(payload, {"correlation_id": correlation, "timeout_ms": limit_ms}),
+            payload=self._form.filled(
+                payload, {"correlation_id": correlation, "timeout_ms": limit_ms}
+            ),
             topic=self._topic,
             correlation_id=name,
             causation_id=causation_id,
@@ -242,7 +248,7 @@ class RequestClient(Generic[Asked, Answer]):
 
     def _note(self, outcome: str, seconds: float) -> None:
         self._counts[outcome] += 1
-        REQUESTS.labels(self._trio.name, outcome).inc()
+        self._outcomes[outcome].inc()
         if outcome in {"completed", "failed"}:
             self._seconds.observe(seconds)
 

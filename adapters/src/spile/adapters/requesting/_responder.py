@@ -8,6 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Self
+from uuid import UUID
 
 import structlog
 
@@ -31,7 +32,7 @@ from spile.spi import (
     SchemaError,
     SpileError,
 )
-from spile.topics import TICK, Catalogue, parse_uuid
+from spile.topics import TICK, Catalogue
 
 log = structlog.get_logger(__name__)
 
@@ -224,12 +225,12 @@ class Responder(Generic[Asked, Answer]):
 
     async def _settle(self, record: ProtocolRecord) -> str:
         """Bring one request to its end, and say which."""
-        if dict(record.headers).get("event_type") == TICK.encode():
-            return "tick"
         try:
             event = await self._read(record)
             request = event.payload
         except SchemaError as exc:
+            if dict(record.headers).get("event_type") == TICK.encode():
+                return "tick"
             await self._refuse(record, exc)
             return "unreadable"
         left_s = record.timestamp / 1000 + self._trio.timeout_ms(request) / 1000 - self._clock()
@@ -245,7 +246,7 @@ class Responder(Generic[Asked, Answer]):
             answer = await self._answering.run(request, left_s=left_s)
             acknowledged = await self._answering.send(
                 answer,
-                correlation_id=str(event.correlation_id),
+                correlation_id=event.correlation_id,
                 request_id=request_id,
                 until=until,
             )
@@ -296,8 +297,8 @@ class Responder(Generic[Asked, Answer]):
         await self._bury(record, error)
         headers = dict(record.headers)
         try:
-            correlation_id = parse_uuid(headers["correlation_id"].decode(), "correlation_id")
-            request_id = parse_uuid(headers["message_id"].decode(), "message_id")
+            correlation_id = UUID(headers["correlation_id"].decode())
+            request_id = str(UUID(headers["message_id"].decode()))
         except (KeyError, ValueError, AttributeError):
             return
         failure = self._answering.failure(RequestFailedError(str(error), code="INVALID_REQUEST"))

@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from spile.topics import Catalogue, Route
+from spile.topics import Catalogue, EventContract, Route
 from spile.topics.events.requests import (
     AgentRoutingCompleted,
     AgentRoutingFailed,
@@ -68,10 +68,33 @@ class Trio(Generic[Asked, Answer]):
         return stated if isinstance(stated, int) else DEFAULT_TIMEOUT_MS
 
 
-def with_fields(payload: BaseModel, values: Mapping[str, Any]) -> BaseModel:
-    """Return a payload with those of these fields that its model has."""
-    known = type(payload).model_fields
-    return payload.model_copy(update={name: v for name, v in values.items() if name in known})
+class Form:
+    """
+    Fills in what a payload of a trio says about its request.
+
+    Args:
+        contract: Of the event type.
+        model: Its model.
+    """
+
+    def __init__(self, contract: EventContract, model: type[BaseModel]) -> None:
+        self._model = model
+        self._known = frozenset(model.model_fields)
+        self._is_plain = contract.has_fast_path
+        self._optional = frozenset(
+            name for name, field in model.model_fields.items() if field.default is None
+        )
+
+    def filled(self, payload: BaseModel, values: Mapping[str, Any]) -> BaseModel | dict[str, Any]:
+        """Return a payload with those of these fields that its model has; as a mapping if equal."""
+        more = {name: value for name, value in values.items() if name in self._known}
+        if not self._is_plain or type(payload) is not self._model:
+            return payload.model_copy(update=more)
+        # A tenth of the time of a copy, and shorter to validate: what is not set is left out.
+        optional = self._optional
+        made = {k: v for k, v in payload.__dict__.items() if v is not None or k not in optional}
+        made.update(more)
+        return made
 
 
 CODE_ANALYSIS: Final = Trio(
