@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def fill(folder: FolderStore) -> Filler:
 
     def put(records, *, per_object=10, position=None):
         records = list(records)
-        rule = CuttingRule(records=per_object)
+        rule = CuttingRule(records=per_object, window=timedelta.max)
         first = records[0]
         cutter = PartitionCutter(rule, first.topic, first.partition, position=position)
         sealed = [found for record in records if (found := cutter.add(record)) is not None]

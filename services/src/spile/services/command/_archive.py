@@ -20,6 +20,7 @@ from spile.adapters.kafka import KafkaAdmin, KafkaSettings, load_settings
 from spile.adapters.publishing import RedactionSettings
 from spile.adapters.registry import RegistrySettings, SchemaFraming
 from spile.adapters.wire import Opener
+from spile.services.archiver import archived_topics
 from spile.services.archiver.reading import (
     ArchiveIndex,
     LiveRange,
@@ -40,7 +41,6 @@ from spile.services.command._archive_replay import AS_JSON, replay_
 from spile.services.command._archive_restore import restore
 from spile.services.command._archive_show import RedactedView, line_of, moment_text, raw_fields
 from spile.services.command._catalogue import chosen_catalogue
-from spile.services.persistence import event_topics
 from spile.spi import PartitionKey
 from spile.topics.redaction import default_redactor
 
@@ -228,7 +228,7 @@ def verify_(
 async def _live_ranges(which: Selection) -> dict[PartitionKey, LiveRange]:
     """Return what the event topics of this environment hold now, of what is selected."""
     settings = KafkaSettings.load()
-    pattern = re.compile(event_topics(settings.environment))
+    pattern = re.compile(archived_topics(settings.environment))
     async with KafkaAdmin(settings) as admin:
         names = [name for name in await admin.topics() if pattern.match(name)]
         places = [place for place in await admin.partitions(names) if which.takes_partition(*place)]

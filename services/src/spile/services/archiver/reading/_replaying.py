@@ -222,6 +222,8 @@ class _Run:
         position = None if self._target is None else await self._target.position(partition)
         if self._progress is not None and (done := self._progress.reached().get(partition)):
             position = max(done, position or 0)
+        if position is not None:
+            self.result.next_offsets[partition] = position
         batch = self._pace.batch or _BATCH_RECORDS
         source = stretches(index, partition, self._selection, position=position, batch=batch)
         with closing(source):
