@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import time
 import urllib.error
 import urllib.request
 
 import pytest
 
 from spile.services.runtime import Health, side_app, side_server
-from spile.services.runtime._health import follow
+from spile.services.runtime._health import LOOP_LAG, follow, watch_loop
 from spile.spi import (
     BrokerUnavailableError,
     ClosedError,
@@ -179,3 +180,21 @@ async def test_a_batch_that_is_tried_again_does_not_count_as_standing_still(heal
     health.heard({HERE: 5})
     assert health.stalled() is None
     assert any("away" in reason for reason in health.reasons())
+
+
+async def test_short_block_of_the_loop_is_told_for_a_while():
+    """F9: a scrape that comes later than the block sees it all the same, until the time is over."""
+
+    def told():
+        return LOOP_LAG.collect()[0].samples[0].value
+
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(watch_loop(0.01, hold_s=1.0))
+        await asyncio.sleep(0.05)
+        time.sleep(0.3)  # noqa: ASYNC251 - the fault itself
+        await asyncio.sleep(0.1)
+        assert told() > 0.2
+        async with asyncio.timeout(10):
+            while told() > 0.2:  # noqa: ASYNC110 - a gauge has no event
+                await asyncio.sleep(0.02)
+        watching.cancel()

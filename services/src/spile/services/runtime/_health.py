@@ -38,7 +38,10 @@ HANDLE_SECONDS = Histogram(
 HANDLE_ERRORS = Counter(
     "spile_handle_errors", "Calls of the handler that failed", ["group", "error"]
 )
-LOOP_LAG = Gauge("spile_event_loop_lag_seconds", "How late the event loop woke up; alert above 0.5")
+LOOP_LAG = Gauge(
+    "spile_event_loop_lag_seconds",
+    "How late the event loop woke up at worst within the last minute; alert above 0.5",
+)
 READY = Gauge("spile_ready", "Whether the worker gets on with its work", ["group"])
 GUARD_TRIPPED = Gauge(
     "spile_guard_tripped", "Whether the worker stopped because too many records failed", ["group"]
@@ -197,10 +200,20 @@ async def follow(
         await asyncio.sleep(every_s)
 
 
-async def watch_loop(every_s: float = 0.5) -> None:
-    """Measure how late the event loop wakes up; ends by cancelling only."""
+async def watch_loop(every_s: float = 0.5, *, hold_s: float = 60.0) -> None:
+    """
+    Measure how late the event loop wakes up; ends by cancelling only.
+
+    Args:
+        every_s: Time between two looks.
+        hold_s: How long the worst is told, so that a scrape now and then sees a short block too.
+    """
     loop = asyncio.get_running_loop()
+    worst_s, until = 0.0, 0.0
     while True:
         due = loop.time() + every_s
         await asyncio.sleep(every_s)
-        LOOP_LAG.set(max(0.0, loop.time() - due))
+        now = loop.time()
+        if now - due >= worst_s or now >= until:
+            worst_s, until = max(0.0, now - due), now + hold_s
+        LOOP_LAG.set(worst_s)
