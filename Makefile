@@ -33,8 +33,8 @@ test: java ## Run all tests on a real broker; ARGS="-k name" chooses
 test-fast: $(STAMP) ## Run the tests that need no broker
 	@$(PYTEST) -m "not kafka and not faults" $(ARGS)
 
-test-faults: java ## Run the long fault tests
-	@$(PYTEST) -m faults $(ARGS)
+test-faults: java ## Run the fault matrix, write docs/faults.md; ONLY=F5,F6 SEEDS=1 KEEP=1 (old results too)
+	@ONLY="$(ONLY)" SEEDS="$(SEEDS)" KEEP="$(KEEP)" $(BIN)/python -m tests.faults.matrix
 
 check: $(STAMP) ## Check format, lint, types, architecture and contracts
 	$(BIN)/ruff format --check --quiet .

@@ -1,17 +1,30 @@
 """
 The persistence worker with something changed, as a process: `python worker_entry.py MODE...`.
 
-`slow` waits with every batch in hand before storing it; the others break the worker on purpose, so
-that the ledger can show that it would notice.
+A mode is a function of this file and the numbers for it: `slow`, `hang:3.0`, `die-after-poll:2`.
+Some make it slow, some kill it at a named point, and some break it on purpose, so that the ledger
+can show that it would notice.
 """
 
 import asyncio
+import itertools
+import os
+import random
+import signal
 import sqlite3
 import sys
 import time
 
+from spile.adapters.dead_letters import DeadLetterQueue
+from spile.adapters.kafka._source import KafkaSource
 from spile.services.command import main
-from spile.services.persistence import PersistenceHandler, SqliteEventStore, _schema, store
+from spile.services.persistence import (
+    Decoder,
+    PersistenceHandler,
+    SqliteEventStore,
+    _schema,
+    store,
+)
 
 _SLOW_S = 0.3
 _LITTLE_S = 0.03
@@ -40,6 +53,116 @@ def slow_a_little() -> None:
     SqliteEventStore._write = write_slowly
 
 
+def hang(seconds: float) -> None:
+    """Wait for long with every tenth batch in hand."""
+    handle, calls = PersistenceHandler.__call__, itertools.count()
+
+    async def call(self, records):
+        if next(calls) % 10 == 9:
+            print("handler hangs", file=sys.stderr, flush=True)
+            await asyncio.sleep(seconds)
+        await handle(self, records)
+
+    PersistenceHandler.__call__ = call
+
+
+def block(seconds: float) -> None:
+    """Block the event loop with every tenth batch in hand, as a handler does that computes."""
+    handle, calls = PersistenceHandler.__call__, itertools.count()
+
+    async def call(self, records):
+        if next(calls) % 10 == 9:
+            print("handler blocks", file=sys.stderr, flush=True)
+            time.sleep(seconds)  # noqa: ASYNC251 - the fault itself
+        await handle(self, records)
+
+    PersistenceHandler.__call__ = call
+
+
+def clock_steps_back(seconds: float) -> None:
+    """Let the wall clock of this process jump back by some seconds every second."""
+    real, started = time.time, time.monotonic()
+    time.time = lambda: real() - seconds * ((time.monotonic() - started) // 1.0)
+
+
+class _Point:
+    """Kills this process when it has come here for the given time."""
+
+    def __init__(self, name: str, visits: float) -> None:
+        self._name, self._left = name, int(visits)
+
+    def is_due(self) -> bool:
+        self._left -= 1
+        return self._left <= 0
+
+    def die(self) -> None:
+        print(f"dies {self._name}", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_after_poll(visits: float) -> None:
+    """Die with polled records in hand."""
+    point, handle = _Point("after poll", visits), PersistenceHandler.__call__
+
+    async def call(self, records):
+        if point.is_due():
+            point.die()
+        await handle(self, records)
+
+    PersistenceHandler.__call__ = call
+
+
+def die_after_decode(visits: float) -> None:
+    """Die with decoded rows in hand."""
+    point, decode = _Point("after decode", visits), Decoder.decode
+
+    def call(self, records):
+        decoded = decode(self, records)
+        if point.is_due():
+            point.die()
+        return decoded
+
+    Decoder.decode = call
+
+
+def die_in_dead_letter_write(visits: float) -> None:
+    """Die while a dead letter is under way."""
+    point, keep = _Point("in the write of a dead letter", visits), DeadLetterQueue.keep
+
+    async def call(self, *args, **kwargs):
+        if point.is_due():
+            asyncio.get_running_loop().call_later(random.uniform(0, 0.01), point.die)
+        await keep(self, *args, **kwargs)
+
+    DeadLetterQueue.keep = call
+
+
+def die_before_store_commit(visits: float) -> None:
+    """Die with all rows written in a transaction that is not committed yet."""
+    point, write = _Point("before the commit of the store", visits), SqliteEventStore._write
+
+    def call(self, database, batch):
+        appended = write(self, database, batch)
+        if point.is_due():
+            point.die()
+        return appended
+
+    SqliteEventStore._write = call
+
+
+def die_after_store_commit(visits: float) -> None:
+    """Die with a batch stored whose offsets are not committed to Kafka."""
+    point, append = _Point("after the commit of the store", visits), SqliteEventStore.append
+
+    async def call(self, batch):
+        appended = await append(self, batch)
+        if point.is_due():
+            point.die()
+        return appended
+
+    SqliteEventStore.append = call
+
+
 def commit_first() -> None:
     """Move the offsets first, the rows in a transaction of their own."""
     append = SqliteEventStore.append
@@ -66,6 +189,20 @@ def no_fence() -> None:
     SqliteEventStore._write = write
 
 
+def latest() -> None:
+    """Begin at the end of the log, not where the last worker stood, as `latest` does."""
+
+    async def starts(self, client, partitions):
+        return await client.end_offsets(partitions, deadline_s=5)
+
+    async def nothing_stored(self, partitions):
+        return {}
+
+    no_fence()
+    KafkaSource._starts = starts
+    SqliteEventStore.next_offsets = nothing_stored
+
+
 def only_fence() -> None:
     """Drop the unique id alone: the compare-and-set must do."""
     _without_unique_id()
@@ -87,5 +224,6 @@ def _insert(database: sqlite3.Connection, rows):
 
 if __name__ == "__main__":
     for mode in sys.argv[1:]:
-        globals()[mode.replace("-", "_")]()
+        name, *numbers = mode.split(":")
+        globals()[name.replace("-", "_")](*map(float, numbers))
     main(["run", "persistence"])

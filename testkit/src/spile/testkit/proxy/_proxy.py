@@ -64,8 +64,7 @@ class TcpProxy:
         self.delayed = 0
         self.resets = 0
         self._host, self._port = host, port
-        name, _, number = server.rpartition(":")
-        self._target = (name, int(number))
+        self._server = server
         self._chance = chance or random.Random()  # noqa: S311 - faults, not secrets
         self._conditions = Conditions()
         self._changed = asyncio.Event()
@@ -114,6 +113,10 @@ class TcpProxy:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
+    def lead_to(self, server: str) -> None:
+        """Pass later connections on to another server, `host:port`."""
+        self._server = server
+
     def reset(self) -> int:
         """Reset every connection with RST; return how many there were."""
         found = self._reset_all()
@@ -144,7 +147,7 @@ class TcpProxy:
                 self._idle.set()
 
     async def _join(self, link: _Link, reader: asyncio.StreamReader) -> None:
-        far_reader, link.server = await asyncio.open_connection(*self._target)
+        far_reader, link.server = await asyncio.open_connection(*self._server.rsplit(":", 1))
         halves = [
             self._carry(reader, link.server, Direction.TO_SERVER),
             self._carry(far_reader, link.client, Direction.TO_CLIENT),
