@@ -14,7 +14,7 @@ from spile.testkit.simulation._cluster import SimulatedCluster, SimulatedSender,
 from spile.testkit.simulation._crowd import Crowd
 from spile.testkit.simulation._faults import FaultPlan, FaultRates
 from spile.testkit.simulation._loop import SimulationStuckError, VirtualLoop
-from spile.testkit.simulation._process import Process
+from spile.testkit.simulation._process import Process, ProcessDiedError
 from spile.testkit.simulation._settings import SimulationSettings
 from spile.testkit.simulation._simulation import Scenario, Simulation, simulate
 from spile.testkit.simulation._trace import Trace
@@ -25,6 +25,7 @@ __all__ = [
     "FaultPlan",
     "FaultRates",
     "Process",
+    "ProcessDiedError",
     "Scenario",
     "SimulatedCluster",
     "SimulatedSender",

@@ -14,6 +14,10 @@ _CURRENT: contextvars.ContextVar[Process | None] = contextvars.ContextVar(
 )
 
 
+class ProcessDiedError(Exception):
+    """Raised for whoever waits for a simulated process that dies."""
+
+
 class Process:
     """
     Tasks that live and die together, as those of one operating system process.
@@ -48,6 +52,22 @@ class Process:
         context.run(_CURRENT.set, self)
         loop = asyncio.get_running_loop()
         return loop.create_task(work, name=name or self.name, context=context)
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """
+        Start a task inside and wait for it outside.
+
+        Raises:
+            ProcessDiedError: It died first.
+            Exception: What the task raised.
+        """
+        task = self.start(work)
+        died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.watch(lambda: died.set_result(None) if self.dead else None)
+        await asyncio.wait([task, died], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ProcessDiedError(f"{self.name} died before its work was done")
+        return task.result()
 
     def watch(self, call: Callable[[], None]) -> None:
         """Let the world know when it stops, goes on or dies."""
