@@ -1,19 +1,27 @@
-"""What the tests of the archiver share: archives to fill, and eyes that are not ours to read them."""
+"""What the tests of the archiver share: archives to fill, and readers that are not ours."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import io
 import json
-from collections.abc import AsyncIterator, Callable
+import os
+import socket
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import avro.datafile
 import avro.io
+import boto3
 import pytest
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
 
 from spile.adapters.delivery import OutgoingRecord, Record
 from spile.adapters.memory import MemoryEventBus
@@ -21,6 +29,7 @@ from spile.adapters.subscribing import SubscriptionOptions
 from spile.services.archiver import Archiver
 from spile.services.archiver.objects import CuttingRule, Manifest, PartitionCutter, SealedObject
 from spile.services.archiver.stores import ArchiveStore, FolderStore
+from spile.services.archiver.stores._s3 import S3Store
 
 TOPIC = "dev.agent.tool.recorded.v1"
 NOON = 1_767_268_800_000
@@ -221,3 +230,101 @@ async def archiving(
             yield archiver
         finally:
             await subscription.close()
+
+
+class S3Server:
+    """
+    moto over real HTTP on a free port, which answers badly when it is told to.
+
+    Attributes:
+        faults: Called with method, path and `before` or `after` the request was carried out; what
+            it returns is done: `cut` closes the connection, a number is answered as a status.
+        seen: Method and path of every request.
+        url: Its address.
+    """
+
+    def __init__(self) -> None:
+        self.faults: Callable[[str, str, str], str | int | None] = lambda *_: None
+        self.seen: list[tuple[str, str]] = []
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def _answer(self, environ: Any, start_response: Any) -> Any:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        self.seen.append((method, path))
+        if (answer := self._bad(environ, start_response, method, path, "before")) is not None:
+            return answer
+        told: list[Any] = []
+        body = b"".join(self._moto(environ, lambda *args: told.append(args)))
+        if (answer := self._bad(environ, start_response, method, path, "after")) is not None:
+            return answer
+        start_response(*told[0])
+        return [body]
+
+    def _bad(self, environ: Any, start_response: Any, method: str, path: str, when: str) -> Any:
+        fault = self.faults(method, path, when)
+        if fault is None:
+            return None
+        if fault == "cut":
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            return []
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        start_response(f"{fault} Bad", [("Location", "http://127.0.0.2:9/elsewhere")])
+        return []
+
+    def make_bucket(self) -> str:
+        """Make a bucket."""
+        name = f"archive-{uuid.uuid4().hex[:12]}"
+        boto3.client("s3", endpoint_url=self.url, region_name="us-east-1").create_bucket(
+            Bucket=name
+        )
+        return name
+
+    def close(self) -> None:
+        """Stop."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """Start an S3 server for all tests, and give them credentials."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "spile",
+            "AWS_SECRET_ACCESS_KEY": "spile-test",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }.items():
+            patch.setenv(name, value)
+        server = S3Server()
+        yield server
+        server.close()
+
+
+@pytest.fixture
+def s3(s3_server: S3Server) -> Iterator[S3Server]:
+    """Give the S3 server, behaving well."""
+    s3_server.seen.clear()
+    yield s3_server
+    s3_server.faults = lambda *_: None
+
+
+@pytest.fixture(scope="session")
+def opened_bucket(s3_server: S3Server) -> S3Store:
+    """Open a bucket once: boto3 takes long for that."""
+    return S3Store(s3_server.make_bucket(), endpoint=s3_server.url, timeout_s=2.0)
+
+
+@pytest.fixture
+def bucket(s3: S3Server, opened_bucket: S3Store) -> S3Store:
+    """Open an archive below a prefix of its own."""
+    store = copy.copy(opened_bucket)
+    store._lead = f"archive/{uuid.uuid4().hex}/"
+    return store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -66,7 +67,7 @@ class _Partition:
         dry: Whether it got nothing although it alone was not paused.
         made_at: When it was assigned; monotonic seconds, as the next two.
         came_at: When its last record came.
-        ticked_at: When it was last sent a tick.
+        ticked_at: When the open object was sent a tick.
         told: Whether the group was told where the archive stands.
     """
 
@@ -100,7 +101,7 @@ class _Partition:
         self.paused = False
         self.dry = False
         self.made_at = self.came_at = now
-        self.ticked_at = now - _AGAIN_S
+        self.ticked_at = -math.inf
         self.told = position is None
 
     @property
@@ -261,6 +262,8 @@ class Archiver:
         part.came_at = time.monotonic()
         if not part.current:
             return
+        if sealed:
+            part.ticked_at = -math.inf
         idle = not part.waiting
         part.waiting.extend(sealed)
         if sealed and idle:

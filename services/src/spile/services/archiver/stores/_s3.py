@@ -19,6 +19,7 @@ from botocore.exceptions import (
     IncompleteReadError,
     SSLError,
 )
+from botocore.exceptions import ConnectionError as NoConnectionError
 
 from spile.services.archiver.stores._values import (
     ArchiveRefusedError,
@@ -109,7 +110,9 @@ class S3Store:
                 config=config,
             )
         self._host = urlsplit(endpoint or "").netloc
-        self._client.meta.events.register_first("before-send.s3", self._check_host)
+        events = self._client.meta.events
+        events.register_last("before-parameter-build.s3", _stay)
+        events.register_first("before-send.s3", self._check_host)
 
     @property
     def place(self) -> str:
@@ -123,6 +126,7 @@ class S3Store:
             "Key": self._lead + key,
             "Body": data,
             "IfNoneMatch": "*",
+            "ChecksumAlgorithm": "SHA256",
             "ChecksumSHA256": base64.b64encode(hashlib.sha256(data).digest()).decode(),
             "ContentType": "application/json" if key.endswith(".json") else "application/avro",
         }
@@ -215,7 +219,7 @@ class S3Store:
             if "CERTIFICATE_VERIFY_FAILED" in str(exc):
                 raise ArchiveRefusedError(f"{where}: the certificate is not trusted") from exc
             raise ArchiveUnavailableError(f"{where}: {type(exc).__name__}") from exc
-        except (HTTPClientError, IncompleteReadError) as exc:
+        except (HTTPClientError, IncompleteReadError, NoConnectionError) as exc:
             raise ArchiveUnavailableError(f"{where}: {type(exc).__name__}") from exc
         except BotoCoreError as exc:
             raise ArchiveRefusedError(f"{where}: {exc}") from exc
@@ -235,6 +239,15 @@ class _Body(io.RawIOBase):
         data: bytes = self._body.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+
+def _stay(context: dict[str, Any], **_: object) -> None:
+    """
+    Tell boto3 that it has followed a redirect already.
+
+    Otherwise it asks another host, or the same one without end when that redirects all requests.
+    """
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _code(error: ClientError) -> str:
