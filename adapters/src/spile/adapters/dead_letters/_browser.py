@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -126,10 +127,16 @@ class DeadLetterBrowser:
             RejectedError: A letter of the state is gone by now (`OFFSET_OUT_OF_RANGE`).
             RetriableError: No answer in time.
         """
-        async for record in self._records(state.beginnings, state.ends):
-            letter = DeadLetter.of(record)
-            if not is_settled(letter, state.marks) and (which is None or which.matches(letter)):
-                yield letter
+        async with aclosing(self.all_letters(state)) as letters:
+            async for letter in letters:
+                if not is_settled(letter, state.marks) and (which is None or which.matches(letter)):
+                    yield letter
+
+    async def all_letters(self, state: QueueState) -> AsyncGenerator[DeadLetter]:
+        """Yield the letters of a state, settled or not; raises as `letters`."""
+        async with aclosing(self._records(state.beginnings, state.ends)) as records:
+            async for record in records:
+                yield DeadLetter.of(record)
 
     async def partition_count(self, topic: str) -> int:
         """

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import structlog
 
-from spile.adapters.dead_letters._browser import DeadLetterBrowser
+from spile.adapters.dead_letters._browser import DeadLetterBrowser, QueueState
 from spile.adapters.dead_letters._letter import DeadLetter, LetterFilter
-from spile.adapters.dead_letters._marks import mark_of, unmark
+from spile.adapters.dead_letters._marks import is_settled, mark_of, unmark
 from spile.adapters.delivery._log_reader import LogReaderFactory
 from spile.adapters.delivery._ports import RecordSender
 from spile.adapters.delivery._records import OutgoingRecord
@@ -21,8 +21,8 @@ log = structlog.get_logger(__name__)
 
 _CHUNK = 500
 
-KeepLetters = Callable[[AsyncGenerator[DeadLetter]], Awaitable[int]]
-"""Keeps letters for good and returns how many; raises when it is not sure that it did."""
+KeepLetters = Callable[[AsyncGenerator[DeadLetter]], Awaitable[object]]
+"""Keeps letters for good; raises when it is not sure that it did."""
 
 FreeStorage = Callable[[Mapping[PartitionKey, int]], Awaitable[None]]
 """Deletes the records before an offset; `KafkaAdmin.delete_records` is one."""
@@ -34,7 +34,7 @@ class Purged:
     What a purge did.
 
     Attributes:
-        letters: How many were kept elsewhere and marked.
+        letters: How many were marked.
         freed: Offset below which a partition's storage was freed, where that moved.
     """
 
@@ -49,6 +49,8 @@ def _now() -> datetime:
 class Purger:
     """
     Removes letters: kept elsewhere first, then marked as done, then freed where that can be.
+
+    Letters that were settled before and are freed with them are kept elsewhere too.
 
     Kafka deletes a prefix of a partition only, so storage is freed up to the first letter that is
     not settled; one behind it stays in the log, marked, until retention or a later purge takes it.
@@ -87,7 +89,7 @@ class Purger:
 
         Args:
             queue: Full name that ends in `.dlq`.
-            keep: Gets all of them before the first is marked.
+            keep: Gets all that will leave the log before the first of them is marked.
             which: All letters when None.
             operator: Who; noted in the marks.
             reason: Why; noted likewise.
@@ -97,35 +99,42 @@ class Purger:
             UnknownTopicError: There is no such queue, or no topic for its marks.
             RetriableError: The broker is away; run it again.
         """
+        which = which or LetterFilter()
         async with DeadLetterBrowser(self._readers, queue) as browser:
             state = await browser.look()
-            async with aclosing(browser.letters(state, which)) as letters:
-                kept = await keep(letters)
+            first = await self._first_kept(browser, state, which)
+            async with aclosing(_leaving(browser, state, which, first)) as letters:
+                await keep(letters)
+            count = 0
             marks: list[OutgoingRecord] = []
             async for letter in browser.letters(state, which):
                 now = self._clock()
                 marks.append(mark_of(letter, "purged", now=now, by=operator, reason=reason))
+                count += 1
                 if len(marks) == _CHUNK:
                     await self._write(marks)
                     marks = []
             await self._write(marks)
-            freed = await self._free_prefix(browser)
-        log.info("dead letters purged", queue=queue, letters=kept, operator=operator, reason=reason)
-        return Purged(letters=kept, freed=freed)
+            freed = {key: at for key, at in first.items() if at > state.beginnings[key]}
+            if freed and self._free is not None:
+                await self._free(freed)
+                await self._drop_marks(browser)
+        log.info(
+            "dead letters purged", queue=queue, letters=count, operator=operator, reason=reason
+        )
+        return Purged(letters=count, freed=freed if self._free is not None else {})
 
-    async def _free_prefix(self, browser: DeadLetterBrowser) -> Mapping[PartitionKey, int]:
-        if self._free is None:
-            return {}
-        state = await browser.look()
+    @staticmethod
+    async def _first_kept(
+        browser: DeadLetterBrowser, state: QueueState, which: LetterFilter
+    ) -> dict[PartitionKey, int]:
+        """Return the first offset of each partition that will still be wanted."""
         first = dict(state.ends)
         async for letter in browser.letters(state):
-            key = letter.record.topic, letter.record.partition
-            first[key] = min(first[key], letter.record.offset)
-        freed = {key: at for key, at in first.items() if at > state.beginnings[key]}
-        if freed:
-            await self._free(freed)
-        await self._drop_marks(browser)
-        return freed
+            if not which.matches(letter):
+                key = letter.record.topic, letter.record.partition
+                first[key] = min(first[key], letter.record.offset)
+        return first
 
     async def _drop_marks(self, browser: DeadLetterBrowser) -> None:
         """Let compaction take the marks of letters that are gone."""
@@ -141,6 +150,23 @@ class Purger:
             receipt = await self._sender.send(records)
             for failure in receipt.failures.values():
                 raise failure
+
+
+async def _leaving(
+    browser: DeadLetterBrowser,
+    state: QueueState,
+    which: LetterFilter,
+    first: Mapping[PartitionKey, int],
+) -> AsyncGenerator[DeadLetter]:
+    """Yield what a purge takes: what is meant, and settled letters that lie before it."""
+    async for letter in browser.all_letters(state):
+        record = letter.record
+        if is_settled(letter, state.marks):
+            is_kept_already = state.marks[letter.place].what == "purged"
+            if record.offset < first[record.topic, record.partition] and not is_kept_already:
+                yield letter
+        elif which.matches(letter):
+            yield letter
 
 
 def _is_below(place: str, first: Mapping[int, int]) -> bool:

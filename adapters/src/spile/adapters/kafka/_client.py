@@ -40,13 +40,14 @@ class _NothingBelowInfo(logging.Filter):
 
 
 def pin_log_levels() -> None:
-    """Keep the client's loggers at INFO; those that exist by now, so call it after imports."""
+    """Keep the client's loggers at INFO or above; those that exist by now, so call it late."""
     names = [name for name in logging.root.manager.loggerDict if name.startswith("aiokafka.")]
     for name in ["aiokafka", *names]:
         logger = logging.getLogger(name)
         if not any(isinstance(kept, _NothingBelowInfo) for kept in logger.filters):
             logger.addFilter(_NothingBelowInfo())
-    logging.getLogger("aiokafka").setLevel(logging.INFO)
+    root = logging.getLogger("aiokafka")
+    root.setLevel(max(root.level, logging.INFO))
 
 
 pin_log_levels()
