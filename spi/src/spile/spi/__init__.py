@@ -20,6 +20,7 @@ from spile.spi._dlq import (
     ProtocolDLQHandler,
 )
 from spile.spi._errors import (
+    BatchFailedError,
     BrokerUnavailableError,
     CircuitOpenError,
     ClosedError,
@@ -95,6 +96,7 @@ from spile.spi._types import (
 )
 
 __all__ = [
+    "BatchFailedError",
     "BatchHandler",
     "BrokerUnavailableError",
     "CircuitOpenError",

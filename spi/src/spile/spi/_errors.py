@@ -21,6 +21,7 @@ SpileError
 ├── SchemaError                    bytes and schema do not fit
 │   ├── IncompatibleSchemaError    the schema breaks the compatibility rule of its subject
 │   └── UndecodableError           the bytes are not what their headers say (ValueError)
+├── BatchFailedError               some records of a batch failed, each with an error of its own
 ├── RequestFailedError             the answer to a request says that it failed
 ├── ConfigurationError             a setting is missing, unknown or contradictory (ValueError)
 └── ClosedError                    the object was closed before the call (RuntimeError)
@@ -232,6 +233,22 @@ class UndecodableError(SchemaError, ValueError):
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+
+
+class BatchFailedError(SpileError):
+    """
+    Raised by a batch handler to say itself which records failed; all others count as handled.
+
+    When the events of a key must stay in order, name the later ones of a failed key too, and apply
+    none of them.
+
+    Attributes:
+        failures: What each failed record failed with, by its index in the batch.
+    """
+
+    def __init__(self, failures: Mapping[int, Exception]) -> None:
+        super().__init__(f"{len(failures)} records of the batch failed")
+        self.failures = failures
 
 
 class RequestFailedError(SpileError):

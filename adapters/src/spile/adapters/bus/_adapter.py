@@ -12,8 +12,10 @@ from spile.adapters.delivery._headers import encode_headers, plain_headers
 from spile.adapters.delivery._log_reader import LogReader, LogReaderFactory
 from spile.adapters.delivery._ports import RecordSender, RecordSource, SourceFactory
 from spile.adapters.delivery._records import OutgoingRecord, WireHeaders
-from spile.adapters.subscribing._boundary import Retries
+from spile.adapters.retrying import RetryTopics
+from spile.adapters.subscribing._guard import FailureGuard
 from spile.adapters.subscribing._observer import SubscriptionObserver
+from spile.adapters.subscribing._retries import Parking, Retries
 from spile.adapters.subscribing._subscription import Subscription, SubscriptionOptions
 from spile.spi import (
     BatchHandler,
@@ -184,6 +186,7 @@ class BusAdapter(ProtocolKafkaEventBusAdapter):
         *,
         manual_ack: bool = False,
         retries: Retries | None = None,
+        guard: FailureGuard | None = None,
     ) -> Unsubscribe:
         """
         Hand every message of a topic to a handler; see `ProtocolEventBus.subscribe`.
@@ -193,14 +196,17 @@ class BusAdapter(ProtocolKafkaEventBusAdapter):
             group_id: Consumers with one id share the partitions.
             on_message: Must be idempotent.
             manual_ack: Returning without `ack()` means the same message again.
-            retries: Of a failed message, before it becomes a dead letter.
+            retries: Of a failed message, before it becomes a dead letter; with tiers the group
+                needs its retry topics in the catalogue.
+            guard: Ends the subscription when too many messages fail; the offsets are kept.
 
         Raises:
             InvalidTopicError: The name breaks the naming rules.
+            ConfigurationError: Tiers for a pattern, or a group without retry topics.
             SpileError: As `ProtocolEventBus.subscribe`.
         """
         subscription = await self.subscribe_messages(
-            [topic], group_id, on_message, manual_ack=manual_ack, retries=retries
+            [topic], group_id, on_message, manual_ack=manual_ack, retries=retries, guard=guard
         )
         return subscription.close
 
@@ -212,16 +218,21 @@ class BusAdapter(ProtocolKafkaEventBusAdapter):
         *,
         manual_ack: bool = False,
         retries: Retries | None = None,
+        guard: FailureGuard | None = None,
     ) -> Subscription:
         """Do what `subscribe` does, for several topics, and return the subscription itself."""
+        retries = retries or self._retries or Retries()
+        parking = self._parking(topics, group_id, retries)
         return await self._start(
             Subscription.of_messages(
-                self._source(topics, group_id),
+                self._source(topics, group_id, parking),
                 on_message,
                 group_id=group_id,
                 dead_letters=self._dead_letters,
-                retries=retries or self._retries,
+                retries=retries,
+                parking=parking,
                 manual_ack=manual_ack,
+                guard=guard,
                 options=self._options,
                 observer=self._observer(group_id),
                 on_end=self._subscriptions.discard,
@@ -236,18 +247,38 @@ class BusAdapter(ProtocolKafkaEventBusAdapter):
         *,
         offsets: ProtocolOffsetStore | None = None,
         manual_commit: bool = False,
+        retries: Retries | None = None,
+        guard: FailureGuard | None = None,
     ) -> Subscription:
         """
         Hand every record to a handler, many at a time; see `ProtocolBatchSubscriber`.
 
+        Args:
+            topics: Names, or one regular expression that starts with `^`.
+            group_id: Consumers with one id share the partitions.
+            on_batch: Must be idempotent.
+            offsets: Where to start instead of the group's committed offsets.
+            manual_commit: Offsets are committed when `done` names them.
+            retries: With tiers: of the records that fail, instead of the whole batch for ever;
+                neither with `offsets` nor with `manual_commit`.
+            guard: Ends the subscription when too many records fail; the offsets are kept.
+
         Raises:
             InvalidTopicError: A name breaks the naming rules.
+            ConfigurationError: Tiers for a pattern, a group without retry topics, or with what
+                they do not go with.
             SpileError: As `ProtocolBatchSubscriber.subscribe_batches`.
         """
+        parking = None if retries is None else self._parking(topics, group_id, retries)
         return await self._start(
             Subscription.of_batches(
-                self._source(topics, group_id),
+                self._source(topics, group_id, parking),
                 on_batch,
+                group_id=group_id,
+                dead_letters=self._dead_letters,
+                retries=retries,
+                parking=parking,
+                guard=guard,
                 offsets=offsets,
                 manual_commit=manual_commit,
                 options=self._options,
@@ -277,7 +308,16 @@ class BusAdapter(ProtocolKafkaEventBusAdapter):
             self._names[topic] = name
         return name
 
-    def _source(self, topics: Sequence[str], group_id: str) -> RecordSource:
+    def _parking(self, topics: Sequence[str], group_id: str, retries: Retries) -> Parking | None:
+        if not retries.tiers:
+            return None
+        names = [t if t.startswith("^") else self._name(t).address for t in topics]
+        beside = RetryTopics(names, group_id, len(retries.tiers), parse=self._name)
+        return Parking(sender=self._sender, topics=beside)
+
+    def _source(
+        self, topics: Sequence[str], group_id: str, parking: Parking | None = None
+    ) -> RecordSource:
         self._check_open()
         patterns = [topic for topic in topics if topic.startswith("^")]
         if not topics or (patterns and len(topics) > 1):
@@ -285,6 +325,9 @@ class BusAdapter(ProtocolKafkaEventBusAdapter):
                 "give topic names, or one regular expression that starts with '^'; got "
                 f"{len(topics)} of which {len(patterns)} are expressions"
             )
+        if parking is not None:
+            beside = parking.topics
+            return self._source_factory(beside.names, group_id, together=beside.together)
         names = patterns or [self._name(topic).address for topic in topics]
         return self._source_factory(names, group_id)
 

@@ -12,7 +12,7 @@ import msgspec
 from spile.adapters.bus._adapter import BusAdapter
 from spile.adapters.delivery._headers import utc_text
 from spile.adapters.delivery._records import OutgoingRecord
-from spile.adapters.subscribing._boundary import Retries
+from spile.adapters.subscribing._retries import Retries
 from spile.adapters.subscribing._subscription import Subscription
 from spile.spi import (
     BatchHandler,

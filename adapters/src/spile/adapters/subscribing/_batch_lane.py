@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import structlog
 
@@ -13,6 +13,7 @@ from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.subscribing._holding import Committer, Holding
 from spile.adapters.subscribing._lanes import Chunk
 from spile.adapters.subscribing._observer import SubscriptionObserver
+from spile.adapters.subscribing._ticks import is_tick
 from spile.spi import (
     BatchHandler,
     PartitionKey,
@@ -27,9 +28,10 @@ log = structlog.get_logger(__name__)
 class _Batch:
     """Records in hand, and where each partition goes on after them."""
 
-    __slots__ = ("counts", "finished", "records", "resume_at", "stir")
+    __slots__ = ("counts", "finished", "records", "resume_at", "stir", "taken")
 
     def __init__(self) -> None:
+        self.taken = 0
         self.records: Chunk = ()
         self.counts: Counter[str] = Counter()
         self.resume_at: dict[Holding, int] = {}
@@ -60,6 +62,7 @@ class BatchLane:
         backoff: Waits between attempts.
         observer: Hears what happens.
         manual_commit: Whether somebody else says which offsets are done.
+        skip_ticks: Whether ticks are done without the handler.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class BatchLane:
         backoff: Backoff,
         observer: SubscriptionObserver,
         manual_commit: bool = False,
+        skip_ticks: bool = False,
     ) -> None:
         self.room = asyncio.Event()
         self._handler = handler
@@ -81,6 +85,7 @@ class BatchLane:
         self._backoff = backoff
         self._observer = observer
         self._manual_commit = manual_commit
+        self._skip_ticks = skip_ticks
         self._held: dict[PartitionKey, Holding] = {}
         self._chunks: deque[tuple[Holding, Chunk]] = deque()
         self._buffered = 0
@@ -88,6 +93,10 @@ class BatchLane:
         self._called_at: float | None = None
         self._ready = asyncio.Event()
         self._is_open = True
+        self.is_scanning = False
+
+    async def prepare(self, partitions: Sequence[PartitionKey]) -> None:
+        """Nothing needs to be known."""
 
     @property
     def full(self) -> bool:
@@ -153,7 +162,7 @@ class BatchLane:
                 await self._ready.wait()
                 continue
             batch = self._in_hand = self._take()
-            taken = len(batch.records)
+            taken = batch.taken
             self._say_room()
             try:
                 await self._handle(batch)
@@ -180,8 +189,12 @@ class BatchLane:
             batch.resume_at[holding] = chunk[-1].offset + 1
             batch.counts[holding.partition[0]] += len(chunk)
             free -= len(chunk)
-        self._buffered -= self._max_records - free
+        batch.taken = self._max_records - free
+        self._buffered -= batch.taken
         batch.records = parts[0] if len(parts) == 1 else _join(parts)
+        if self._skip_ticks and any(map(is_tick, batch.records)):
+            batch.records = [record for record in batch.records if not is_tick(record)]
+            batch.counts = Counter(record.topic for record in batch.records)
         return batch
 
     async def _handle(self, batch: _Batch) -> None:
@@ -216,6 +229,8 @@ class BatchLane:
                 self._observer.retried(topic, count)
 
     async def _call(self, batch: _Batch) -> None:
+        if not batch.records:
+            return
         loop = asyncio.get_running_loop()
         self._called_at = started = loop.time()
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
@@ -12,7 +13,9 @@ import structlog
 from spile.adapters.dead_letters._queue import DeadLetterQueue
 from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.delivery._message import ReceivedMessage
-from spile.adapters.subscribing._holding import Committer, Holding
+from spile.adapters.subscribing._burial import Burier
+from spile.adapters.subscribing._guard import FailureGuard
+from spile.adapters.subscribing._holding import Holding
 from spile.adapters.subscribing._observer import SubscriptionObserver
 from spile.spi import (
     ClosedError,
@@ -20,134 +23,153 @@ from spile.spi import (
     PermanentError,
     ProtocolRecord,
     RegistryUnavailableError,
-    RetriableError,
     SchemaError,
 )
 
 log = structlog.get_logger(__name__)
 
+Spent = Callable[[Exception, int, datetime], Awaitable[None]]
+"""Parks a record whose retries in place are spent: error, attempts so far, first failure."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retries:
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Case:
     """
-    How often a failed message is tried again in place before it goes to the dead letter queue.
+    One record to settle.
 
     Attributes:
-        limit: Retries after the first attempt, 3 by default; 0 means none.
-        backoff: Waits before them, 1, 2 and 4 s by default.
+        record: As it stood on its topic.
+        holding: The partition that it belongs to.
+        confirm: Notes that it is done; False when others own the partition.
+        limit: Retries in place.
+        spent: Where it goes then; None means the dead letter queue.
+        attempts: How often it was tried before.
+        first_failure: When it failed first, if it did.
+        replays: How often it was reprocessed; None when its headers tell.
     """
 
-    limit: int = 3
-    backoff: Backoff = field(default_factory=Backoff)
+    record: ProtocolRecord
+    holding: Holding
+    confirm: Callable[[], bool]
+    limit: int
+    spent: Spent | None = None
+    attempts: int = 0
+    first_failure: datetime | None = None
+    replays: int | None = None
 
 
 class _Delivery:
     """One record from its first attempt until it is settled."""
 
-    __slots__ = ("_committer", "acked", "holding", "record")
+    __slots__ = ("acked", "case")
 
-    def __init__(self, record: ProtocolRecord, holding: Holding, committer: Committer) -> None:
-        self.record = record
-        self.holding = holding
-        self._committer = committer
+    def __init__(self, case: Case) -> None:
+        self.case = case
         self.acked = False
 
     def ack(self) -> None:
         """Settle it; raises `ClosedError` when the partition is gone."""
         if self.acked:
             return
-        if not self._committer.done(self.holding, self.record.offset + 1):
+        record = self.case.record
+        if not self.case.confirm():
             raise ClosedError(
-                f"offset {self.record.offset} of {self.record.topic}-{self.record.partition} was "
+                f"offset {record.offset} of {record.topic}-{record.partition} was "
                 "acknowledged too late: the partition is no longer held; it will be redelivered"
             )
         self.acked = True
-        self.holding.stir.set()
+        self.case.holding.stir.set()
 
     async def rest(self, seconds: float) -> bool:
         """Wait before the next attempt; False when there must be none."""
-        if not self.holding.ending:
-            self.holding.stir.clear()
+        holding = self.case.holding
+        if not holding.ending:
+            holding.stir.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self.holding.stir.wait()
-        return not (self.holding.ending or self.acked)
+                    await holding.stir.wait()
+        return not (holding.ending or self.acked)
 
 
 class MessageBoundary:
     """
-    Calls the handler for one message at a time and settles it: handled, tried again, or buried.
+    Calls the handler for one message at a time and settles it: handled, parked, or buried.
 
     A handler that raises `RegistryUnavailableError` is called again for ever.
 
     Args:
         handler: What the subscriber gave.
-        committer: Hears which offsets are done.
         dead_letters: Where messages go whose retries are spent; without it their error is raised.
         group_id: Consumer group.
-        retries: How often to try again.
+        backoff: Waits between attempts.
         manual_ack: Whether returning without `ack()` means redelivery.
         observer: Hears what happens.
+        guard: Ends it all when too much fails.
     """
 
     def __init__(
         self,
         handler: MessageHandler,
         *,
-        committer: Committer,
         dead_letters: DeadLetterQueue | None,
         group_id: str,
-        retries: Retries,
+        backoff: Backoff,
         manual_ack: bool,
         observer: SubscriptionObserver,
+        guard: FailureGuard | None = None,
     ) -> None:
         self._handler = handler
-        self._committer = committer
-        self._dead_letters = dead_letters
-        self._group_id = group_id
-        self._retries = retries
+        self._burier = Burier(dead_letters, group_id, backoff, observer)
+        self._backoff = backoff
         self._manual_ack = manual_ack
         self._observer = observer
+        self._guard = guard
 
-    async def settle(self, record: ProtocolRecord, holding: Holding) -> bool:
+    async def settle(self, case: Case) -> bool:
         """
         Handle one record to its end.
 
         Returns:
-            Whether it is acknowledged; False when the partition or the subscription ended first.
+            Whether it is acknowledged or parked; False when the partition or the subscription ended
+            first.
 
         Raises:
             Exception: The handler's error, when there is no dead letter queue.
             PermanentError: The dead letter queue cannot take the record.
+            TooManyFailuresError: The guard stops the subscription; nothing was written.
         """
-        delivery = _Delivery(record, holding, self._committer)
-        message = ReceivedMessage(record, delivery.ack)
+        delivery = _Delivery(case)
+        message = ReceivedMessage(case.record, delivery.ack)
         failures = unacknowledged = away = 0
-        first_failure: datetime | None = None
+        first_failure = case.first_failure
         while True:
-            error = await self._call(message, holding)
+            error = await self._call(message, case.holding)
             if delivery.acked or (error is None and not self._manual_ack):
+                if self._guard is not None:
+                    self._guard.handled()
                 return _acknowledge(delivery)
             if error is None:
                 unacknowledged += 1
-                wait_s = self._retries.backoff.delay(unacknowledged)
+                wait_s = self._backoff.delay(unacknowledged)
             elif isinstance(error, RegistryUnavailableError):
                 # Nothing is known about the message: it waits as long as the registry is away.
                 away += 1
-                self._report(delivery, error, away)
-                wait_s = self._retries.backoff.delay(away)
+                self._report(case, error, away)
+                wait_s = self._backoff.delay(away)
             else:
                 failures += 1
                 first_failure = first_failure or datetime.now(UTC)
-                self._report(delivery, error, failures)
-                if failures > self._retries.limit or isinstance(
-                    error, PermanentError | SchemaError
-                ):
-                    return await self._bury(delivery, error, failures, first_failure)
-                wait_s = self._retries.backoff.delay(failures)
+                self._report(case, error, case.attempts + failures)
+                if failures > case.limit or isinstance(error, PermanentError | SchemaError):
+                    return await self._give_up(delivery, error, failures, first_failure)
+                wait_s = self._backoff.delay(failures)
             if not await delivery.rest(wait_s):
                 return delivery.acked
-            self._observer.retried(record.topic, 1)
+            self._observer.retried(case.record.topic, 1)
+
+    async def bury(self, case: Case, error: Exception) -> bool:
+        """Keep a record in the dead letter queue that is not handed to the handler any more."""
+        return await self._bury(_Delivery(case), error, case.attempts, case.first_failure)
 
     async def _call(self, message: ReceivedMessage, holding: Holding) -> Exception | None:
         """Run the handler once and return what it raised."""
@@ -160,7 +182,7 @@ class MessageBoundary:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            return _cancelled_by_itself(exc)
+            return cancelled_by_itself(exc)
         except Exception as exc:  # noqa: BLE001 - the handler boundary: ends in retry or burial
             return exc
         finally:
@@ -168,43 +190,41 @@ class MessageBoundary:
         self._observer.handled(message.topic, 1, loop.time() - started)
         return None
 
-    async def _bury(
-        self, delivery: _Delivery, error: Exception, attempts: int, first_failure: datetime
+    async def _give_up(
+        self, delivery: _Delivery, error: Exception, failures: int, first_failure: datetime
     ) -> bool:
-        """Write to the dead letter queue, for ever while it is only away; then acknowledge."""
-        if self._dead_letters is None:
-            raise error
-        tries = 0
-        while True:
-            try:
-                await self._dead_letters.keep(
-                    delivery.record,
-                    error,
-                    group=self._group_id,
-                    attempts=attempts,
-                    first_failure=first_failure,
-                )
-            except RetriableError as exc:
-                tries += 1
-                log.warning(
-                    "dead letter queue is away, message stays in hand",
-                    topic=delivery.record.topic,
-                    tries=tries,
-                    error=str(exc),
-                )
-                if not await delivery.rest(self._retries.backoff.delay(tries)):
-                    return delivery.acked
-            else:
-                self._observer.dead_lettered(delivery.record.topic)
-                return _acknowledge(delivery)
+        """Park the record or bury it, unless too much fails."""
+        case = delivery.case
+        if self._guard is not None:
+            self._guard.failed(error)
+        attempts = case.attempts + failures
+        if case.spent is None or isinstance(error, PermanentError | SchemaError):
+            return await self._bury(delivery, error, attempts, first_failure)
+        await case.spent(error, attempts, first_failure)
+        self._observer.retried(case.record.topic, 1)
+        return True
+
+    async def _bury(
+        self, delivery: _Delivery, error: Exception, attempts: int, first: datetime | None
+    ) -> bool:
+        case = delivery.case
+        buried = await self._burier.bury(
+            case.record,
+            error,
+            attempts=attempts,
+            first_failure=first,
+            replays=case.replays,
+            rest=delivery.rest,
+        )
+        return _acknowledge(delivery) if buried else delivery.acked
 
     @staticmethod
-    def _report(delivery: _Delivery, error: Exception, attempt: int) -> None:
+    def _report(case: Case, error: Exception, attempt: int) -> None:
         log.warning(
             "handler failed",
-            topic=delivery.record.topic,
-            partition=delivery.record.partition,
-            offset=delivery.record.offset,
+            topic=case.record.topic,
+            partition=case.record.partition,
+            offset=case.record.offset,
             attempt=attempt,
             error_type=type(error).__name__,
         )
@@ -218,7 +238,8 @@ def _acknowledge(delivery: _Delivery) -> bool:
     return delivery.acked
 
 
-def _cancelled_by_itself(cause: BaseException) -> Exception:
+def cancelled_by_itself(cause: BaseException) -> Exception:
+    """Return the error that stands for a CancelledError which nobody asked for."""
     error = RuntimeError("the handler raised CancelledError although nobody cancelled it")
     error.__cause__ = cause
     return error

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import structlog
 
 from spile.adapters.delivery._ports import RecordSource
+from spile.adapters.delivery._tasks import Tasks
+from spile.adapters.retrying import Window
 from spile.spi import ClosedError, PartitionKey, RetriableError
 
 log = structlog.get_logger(__name__)
@@ -25,9 +29,10 @@ class Holding:
         paused: Whether the source was told to pause it because its buffer is full.
         stopped: Whether the owner of the subscription paused it.
         called_at: Loop time at which the handler that runs now was called.
+        window: What is done of a partition whose records are done in any order.
     """
 
-    __slots__ = ("called_at", "ending", "gone", "partition", "paused", "stir", "stopped")
+    __slots__ = ("called_at", "ending", "gone", "partition", "paused", "stir", "stopped", "window")
 
     def __init__(self, partition: PartitionKey) -> None:
         self.partition = partition
@@ -37,6 +42,7 @@ class Holding:
         self.paused = False
         self.stopped = False
         self.called_at: float | None = None
+        self.window: Window | None = None
 
     def end(self) -> None:
         """Hand out nothing more of it and cut its waits short."""
@@ -88,11 +94,11 @@ class Committer:
         async with self._one:
             taken, self._pending = self._pending, {}
             self._dirty.clear()
-            offsets = {held.partition: offset for held, offset in taken.items() if not held.gone}
+            offsets, notes = _to_commit(taken)
             if not offsets:
                 return True
             try:
-                await self._source.commit(offsets)
+                await self._source.commit(offsets, notes)
             except ClosedError as exc:
                 log.info("offsets dropped", reason=str(exc), partitions=len(offsets))
             except RetriableError as exc:
@@ -115,3 +121,47 @@ class Committer:
     def _take_back(self, taken: dict[Holding, int]) -> None:
         for holding, offset in taken.items():
             self.done(holding, offset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """
+    What the lanes of a subscription share with it.
+
+    Attributes:
+        source: Where to read.
+        committer: Hears which offsets are done.
+        tasks: Owns the tasks.
+        let_flow: Lets the source read a partition again, unless somebody else holds it up.
+    """
+
+    source: RecordSource
+    committer: Committer
+    tasks: Tasks
+    let_flow: Callable[[PartitionKey], None]
+
+    def hold_back(self, holding: Holding) -> None:
+        """Pause a partition."""
+        holding.paused = True
+        self.source.pause([holding.partition])
+
+    def open(self, holding: Holding) -> None:
+        """End `hold_back`."""
+        holding.paused = False
+        self.let_flow(holding.partition)
+
+
+def _to_commit(
+    taken: Mapping[Holding, int],
+) -> tuple[dict[PartitionKey, int], dict[PartitionKey, str]]:
+    """Return offsets and notes as they are at this instant; they hold for each other."""
+    offsets: dict[PartitionKey, int] = {}
+    notes: dict[PartitionKey, str] = {}
+    for held, offset in taken.items():
+        if held.gone:
+            continue
+        window = held.window
+        offsets[held.partition] = offset if window is None else window.position
+        if window is not None and (note := window.note()):
+            notes[held.partition] = note
+    return offsets, notes

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
-from spile.adapters.delivery._tasks import Tasks
-from spile.adapters.subscribing._boundary import MessageBoundary
-from spile.adapters.subscribing._holding import Holding
+from spile.adapters.subscribing._boundary import Case, MessageBoundary
+from spile.adapters.subscribing._holding import Committer, Holding, Wiring
 from spile.adapters.subscribing._observer import SubscriptionObserver
+from spile.adapters.subscribing._ticks import is_tick
 from spile.spi import PartitionKey, ProtocolRecord
 
 Chunk = Sequence[ProtocolRecord]
@@ -24,6 +25,15 @@ class Lanes(Protocol):
     """What the subscription needs from either kind of lane."""
 
     room: asyncio.Event
+
+    async def prepare(self, partitions: Sequence[PartitionKey]) -> None:
+        """Ask what must be known of partitions before they are taken on."""
+        ...
+
+    @property
+    def is_scanning(self) -> bool:
+        """Whether `accept` is to be called after polls without a record too."""
+        ...
 
     @property
     def full(self) -> bool:
@@ -67,11 +77,19 @@ class MessageLane:
     Args:
         holding: The partition; when it ends, the lane ends after what is in hand.
         boundary: Settles one message.
+        limit: Retries of a message.
+        committer: Hears which offsets are done.
         observer: Hears what left the hand.
     """
 
     def __init__(
-        self, holding: Holding, boundary: MessageBoundary, observer: SubscriptionObserver
+        self,
+        holding: Holding,
+        boundary: MessageBoundary,
+        *,
+        limit: int,
+        committer: Committer,
+        observer: SubscriptionObserver,
     ) -> None:
         self.holding = holding
         self.buffer: deque[ProtocolRecord] = deque()
@@ -79,6 +97,8 @@ class MessageLane:
         self.idle.set()
         self.is_open = True
         self._boundary = boundary
+        self._limit = limit
+        self._committer = committer
         self._observer = observer
         self._ready = asyncio.Event()
 
@@ -106,12 +126,19 @@ class MessageLane:
             on_taken(self)
             self.idle.clear()
             try:
-                settled = await self._boundary.settle(record, self.holding)
+                settled = await self._settle(record)
             finally:
                 self._observer.in_hand(-1)
                 self.idle.set()
             if not settled:
                 return
+
+    async def _settle(self, record: ProtocolRecord) -> bool:
+        done = partial(self._committer.done, self.holding, record.offset + 1)
+        if is_tick(record):
+            return done()
+        case = Case(record=record, holding=self.holding, confirm=done, limit=self._limit)
+        return await self._boundary.settle(case)
 
 
 class MessageLanes:
@@ -120,10 +147,9 @@ class MessageLanes:
 
     Args:
         boundary: Settles one message.
-        tasks: Owns the lanes' tasks.
+        limit: Retries of a message.
+        wiring: What is shared with the subscription.
         capacity: Records per lane above which its partition is paused; one poll may exceed it.
-        hold_back: Pauses a partition at the source.
-        let_flow: Resumes it.
         observer: Hears what comes in hand.
     """
 
@@ -131,23 +157,30 @@ class MessageLanes:
         self,
         boundary: MessageBoundary,
         *,
-        tasks: Tasks,
+        limit: int,
+        wiring: Wiring,
         capacity: int,
-        hold_back: Callable[[PartitionKey], None],
-        let_flow: Callable[[PartitionKey], None],
         observer: SubscriptionObserver,
     ) -> None:
         self.room = asyncio.Event()
-        self._boundary = boundary
-        self._tasks = tasks
+        self._new_lane = partial(
+            MessageLane,
+            boundary=boundary,
+            limit=limit,
+            committer=wiring.committer,
+            observer=observer,
+        )
+        self._wiring = wiring
         self._capacity = capacity
-        self._hold_back = hold_back
-        self._let_flow = let_flow
         self._observer = observer
         self._lanes: dict[PartitionKey, MessageLane] = {}
         self._latest: dict[PartitionKey, tuple[MessageLane, asyncio.Task[None]]] = {}
         self._alive: set[MessageLane] = set()
         self._is_open = True
+        self.is_scanning = False
+
+    async def prepare(self, partitions: Sequence[PartitionKey]) -> None:
+        """Nothing needs to be known."""
 
     @property
     def full(self) -> bool:
@@ -161,12 +194,12 @@ class MessageLanes:
 
     def take_on(self, holding: Holding) -> None:
         """Begin a lane with its own task."""
-        lane = MessageLane(holding, self._boundary, self._observer)
+        lane = self._new_lane(holding)
         lane.is_open = self._is_open
         topic, partition = holding.partition
         latest = self._latest.get(holding.partition)
         work = self._run(lane, latest[1] if latest else None)
-        task = self._tasks.start(work, f"lane of {topic}-{partition}")
+        task = self._wiring.tasks.start(work, f"lane of {topic}-{partition}")
         self._lanes[holding.partition] = lane
         self._latest[holding.partition] = (lane, task)
         self.room.set()
@@ -181,8 +214,7 @@ class MessageLanes:
             lane.stir()
             self._observer.in_hand(len(chunk))
             if len(lane.buffer) >= self._capacity and not lane.holding.paused:
-                lane.holding.paused = True
-                self._hold_back(partition)
+                self._wiring.hold_back(lane.holding)
         if self.full:
             self.room.clear()
 
@@ -227,6 +259,5 @@ class MessageLanes:
     def _taken(self, lane: MessageLane) -> None:
         holding = lane.holding
         if holding.paused and len(lane.buffer) <= self._capacity // 2:
-            holding.paused = False
-            self._let_flow(holding.partition)
+            self._wiring.open(holding)
             self.room.set()

@@ -13,12 +13,19 @@ from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.delivery._ports import RecordSource
 from spile.adapters.delivery._tasks import Tasks
 from spile.adapters.subscribing._batch_lane import BatchLane
-from spile.adapters.subscribing._boundary import MessageBoundary, Retries
-from spile.adapters.subscribing._holding import Committer, Holding
+from spile.adapters.subscribing._boundary import MessageBoundary
+from spile.adapters.subscribing._burial import Burier
+from spile.adapters.subscribing._guard import FailureGuard
+from spile.adapters.subscribing._holding import Committer, Holding, Wiring
 from spile.adapters.subscribing._lanes import Lanes, MessageLanes
 from spile.adapters.subscribing._observer import SilentObserver, SubscriptionObserver
+from spile.adapters.subscribing._retries import Parking, Retries, require_parking
+from spile.adapters.subscribing._tiered_batches import TieredBatches
+from spile.adapters.subscribing._tiered_lanes import tiered_lanes
+from spile.adapters.subscribing._yards import Yards
 from spile.spi import (
     BatchHandler,
+    ConfigurationError,
     HandlerStalledError,
     MessageHandler,
     PartitionKey,
@@ -26,6 +33,7 @@ from spile.spi import (
     ProtocolSubscription,
     RetriableError,
     SpileError,
+    UnknownTopicError,
 )
 
 log = structlog.get_logger(__name__)
@@ -104,9 +112,16 @@ class Subscription(ProtocolSubscription):
         self._user_paused = False
         self._reopening = False
         self._held_back = False
+        self._parking: Parking | None = None
+        self._wiring = Wiring(
+            source=source,
+            committer=self._committer,
+            tasks=self._tasks,
+            let_flow=self._let_flow,
+        )
 
     @classmethod
-    def of_messages(
+    def of_messages(  # noqa: PLR0913 - wired in one place, all but three have defaults
         cls,
         source: RecordSource,
         handler: MessageHandler,
@@ -114,7 +129,9 @@ class Subscription(ProtocolSubscription):
         group_id: str,
         dead_letters: DeadLetterQueue | None = None,
         retries: Retries | None = None,
+        parking: Parking | None = None,
         manual_ack: bool = False,
+        guard: FailureGuard | None = None,
         options: SubscriptionOptions | None = None,
         observer: SubscriptionObserver | None = None,
         on_end: Callable[[Subscription], None] | None = None,
@@ -128,55 +145,109 @@ class Subscription(ProtocolSubscription):
             group_id: Named in dead letters.
             dead_letters: Takes what fails; without it a failure ends the subscription.
             retries: Before a message becomes a dead letter.
+            parking: Where messages wait, for retries with tiers.
             manual_ack: Returning without `ack()` means the same message again.
+            guard: Ends the subscription when too much fails, before that is parked or buried.
             options: Limits and times.
             observer: Hears what happens.
             on_end: Called once, when it has ended.
+
+        Raises:
+            ConfigurationError: Tiers without parking.
         """
+        retries, observer = retries or Retries(), observer or SilentObserver()
         self = cls(source, options=options, on_end=on_end)
-        observer = observer or SilentObserver()
         boundary = MessageBoundary(
             handler,
-            committer=self._committer,
             dead_letters=dead_letters,
             group_id=group_id,
-            retries=retries or Retries(),
+            backoff=retries.backoff,
             manual_ack=manual_ack,
             observer=observer,
+            guard=guard,
         )
+        capacity = self._options.lane_capacity or 500
+        if retries.tiers:
+            self._parking = require_parking(retries, parking)
+            self._lanes = tiered_lanes(
+                boundary,
+                Yards(self._wiring, self._parking, retries.tiers),
+                self._wiring,
+                retries=retries,
+                sender=self._parking.sender,
+                capacity=capacity,
+                observer=observer,
+            )
+            return self
         self._lanes = MessageLanes(
             boundary,
-            tasks=self._tasks,
-            capacity=self._options.lane_capacity or 500,
-            hold_back=lambda partition: source.pause([partition]),
-            let_flow=self._let_flow,
+            limit=retries.limit,
+            wiring=self._wiring,
+            capacity=capacity,
             observer=observer,
         )
         return self
 
     @classmethod
-    def of_batches(
+    def of_batches(  # noqa: PLR0913 - wired in one place, all but two have defaults
         cls,
         source: RecordSource,
         handler: BatchHandler,
         *,
+        group_id: str = "unknown",
         offsets: ProtocolOffsetStore | None = None,
         manual_commit: bool = False,
+        dead_letters: DeadLetterQueue | None = None,
+        retries: Retries | None = None,
+        parking: Parking | None = None,
+        guard: FailureGuard | None = None,
         options: SubscriptionOptions | None = None,
         observer: SubscriptionObserver | None = None,
         on_end: Callable[[Subscription], None] | None = None,
     ) -> Subscription:
-        """Return a subscription that hands out batches over all partitions; see `of_messages`."""
+        """
+        Return a subscription that hands out batches over all partitions; see `of_messages`.
+
+        Without tiers a batch that fails retriably is handed out again for ever, and another error
+        ends the subscription; nothing is parked or buried then, and a guard has nothing to do.
+
+        Raises:
+            ConfigurationError: Tiers without parking, or together with offsets or manual commits.
+        """
         self = cls(source, options=options, offsets=offsets, on_end=on_end)
-        chosen = self._options
-        self._lanes = BatchLane(
+        chosen, observer = self._options, observer or SilentObserver()
+        capacity = chosen.lane_capacity or 2 * chosen.max_batch_records
+        if retries is None or not retries.tiers:
+            self._lanes = BatchLane(
+                handler,
+                committer=self._committer,
+                max_records=chosen.max_batch_records,
+                capacity=capacity,
+                backoff=chosen.backoff,
+                observer=observer,
+                manual_commit=manual_commit,
+                skip_ticks=offsets is None and not manual_commit,
+            )
+            return self
+        if offsets is not None or manual_commit:
+            raise ConfigurationError(
+                "retries with tiers need offsets that the group commits: neither an offset store "
+                "nor manual commits"
+            )
+        self._parking = require_parking(retries, parking)
+        stirred = asyncio.Event()
+        self._lanes = TieredBatches(
+            Yards(self._wiring, self._parking, retries.tiers, stirred=stirred),
             handler,
-            committer=self._committer,
+            stirred=stirred,
+            limit=retries.limit,
+            backoff=retries.backoff,
+            sender=self._parking.sender,
+            burier=Burier(dead_letters, group_id, retries.backoff, observer),
             max_records=chosen.max_batch_records,
-            capacity=chosen.lane_capacity or 2 * chosen.max_batch_records,
-            backoff=chosen.backoff,
-            observer=observer or SilentObserver(),
-            manual_commit=manual_commit,
+            capacity=capacity,
+            observer=observer,
+            guard=guard,
         )
         return self
 
@@ -199,9 +270,9 @@ class Subscription(ProtocolSubscription):
         """
         self._begun = True
         try:
-            await self._source.open(self)
+            await self._open_source()
             self._tasks.start(self._committer.run(), "commits")
-            if isinstance(self._lanes, BatchLane):
+            if isinstance(self._lanes, BatchLane | TieredBatches):
                 self._tasks.start(self._lanes.run(), "batches")
             self._tasks.start(self._run(), "polls")
         except BaseException:
@@ -209,6 +280,19 @@ class Subscription(ProtocolSubscription):
             await self._source.close()
             self._ended.set()
             raise
+
+    async def _open_source(self) -> None:
+        try:
+            await self._source.open(self)
+        except UnknownTopicError as exc:
+            parking = self._parking
+            if parking is None or exc.topic is None or parking.topics.place(exc.topic) is None:
+                raise
+            raise ConfigurationError(
+                f"there is no retry topic {exc.topic}: name the group "
+                f"{parking.topics.group_id!r} in the `groups` of its topic in the catalogue, and "
+                "run `spile topics apply`"
+            ) from exc
 
     async def pause(self, partitions: Sequence[PartitionKey] | None = None) -> None:
         """Stop handing out records and stay in the group; see `ProtocolSubscription`."""
@@ -268,6 +352,7 @@ class Subscription(ProtocolSubscription):
             return
         if self._offsets is not None:
             await self._seek_to_stored(self._offsets, partitions)
+        await self._lanes.prepare(partitions)
         for partition in partitions:
             holding = self._held[partition] = Holding(partition)
             self._lanes.take_on(holding)
@@ -368,7 +453,7 @@ class Subscription(ProtocolSubscription):
                 await self._recover(exc, failures)
                 continue
             failures = 0
-            if polled:
+            if polled or lanes.is_scanning:
                 lanes.accept(polled)
 
     async def _room_comes(self) -> bool:

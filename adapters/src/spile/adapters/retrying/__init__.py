@@ -1,0 +1,14 @@
+"""Records that wait for another attempt: where they stand, in what order they come back."""
+
+from spile.adapters.retrying._lot import Entry, Key, Lot
+from spile.adapters.retrying._topics import RetryTopic, RetryTopics
+from spile.adapters.retrying._window import Window
+
+__all__ = [
+    "Entry",
+    "Key",
+    "Lot",
+    "RetryTopic",
+    "RetryTopics",
+    "Window",
+]
