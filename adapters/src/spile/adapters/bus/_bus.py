@@ -12,6 +12,7 @@ import msgspec
 from spile.adapters.bus._adapter import BusAdapter
 from spile.adapters.delivery._headers import utc_text
 from spile.adapters.delivery._records import OutgoingRecord
+from spile.adapters.subscribing._guard import FailureGuard
 from spile.adapters.subscribing._retries import Retries
 from spile.adapters.subscribing._subscription import Subscription
 from spile.spi import (
@@ -77,10 +78,11 @@ class EventBus(ProtocolEventBus, ProtocolBatchSubscriber, ProtocolEventBusContex
         *,
         manual_ack: bool = False,
         retries: Retries | None = None,
+        guard: FailureGuard | None = None,
     ) -> Unsubscribe:
         """Hand every message of a topic to a handler; see `BusAdapter.subscribe`."""
         return await self._adapter.subscribe(
-            topic, group_id, on_message, manual_ack=manual_ack, retries=retries
+            topic, group_id, on_message, manual_ack=manual_ack, retries=retries, guard=guard
         )
 
     async def subscribe_batches(
@@ -91,10 +93,18 @@ class EventBus(ProtocolEventBus, ProtocolBatchSubscriber, ProtocolEventBusContex
         *,
         offsets: ProtocolOffsetStore | None = None,
         manual_commit: bool = False,
+        retries: Retries | None = None,
+        guard: FailureGuard | None = None,
     ) -> Subscription:
-        """Hand every record to a handler, many at a time; see `ProtocolBatchSubscriber`."""
+        """Hand every record to a handler, many at a time; see `BusAdapter.subscribe_batches`."""
         return await self._adapter.subscribe_batches(
-            topics, group_id, on_batch, offsets=offsets, manual_commit=manual_commit
+            topics,
+            group_id,
+            on_batch,
+            offsets=offsets,
+            manual_commit=manual_commit,
+            retries=retries,
+            guard=guard,
         )
 
     async def broadcast_to_environment(
