@@ -11,10 +11,10 @@ MEMBERS := spi topics adapters testkit services
 TARGETS ?= # images to build; empty builds all of deploy/Dockerfile
 
 .PHONY: help setup java demo test test-fast test-faults check fmt up down status topics run \
-  bench build images lock schemas clean
+  dlq-list dlq-show dlq-reprocess dlq-purge bench build images lock schemas clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## Install uv, the pinned packages and the five distributions into .venv
 
@@ -66,6 +66,18 @@ topics: $(STAMP) ## Make the cluster's topics those of the catalogue; PLAN=1 onl
 
 run: $(STAMP) ## Run a worker: S=persistence
 	@$(BIN)/spile run $(or $(S),$(error which worker? make run S=persistence)) $(ARGS)
+
+dlq-list: $(STAMP) ## List dead letters of TOPIC=, or the queues that hold some
+	@$(BIN)/spile dlq list $(TOPIC) $(ARGS)
+
+dlq-show: $(STAMP) ## Show one dead letter: TOPIC= ID=0:12
+	@$(BIN)/spile dlq show $(or $(TOPIC),$(error give TOPIC=)) $(or $(ID),$(error give ID=)) $(ARGS)
+
+dlq-reprocess: $(STAMP) ## Send dead letters back: TOPIC=, one by ID=; ARGS=--dry-run
+	@$(BIN)/spile dlq reprocess $(or $(TOPIC),$(error give TOPIC=)) $(if $(ID),--id $(ID)) $(ARGS)
+
+dlq-purge: $(STAMP) ## Purge dead letters, a copy is kept: TOPIC=, one by ID=; asks
+	@$(BIN)/spile dlq purge $(or $(TOPIC),$(error give TOPIC=)) $(if $(ID),--id $(ID)) $(ARGS)
 
 bench: java ## Measure against the raw clients; writes bench/results/latest.json
 	@$(BIN)/python -m bench $(ARGS)

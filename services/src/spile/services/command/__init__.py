@@ -19,6 +19,8 @@ _COMMANDS = {
     "events": ("_events", "events", "Look at stored events."),
     "store": ("_store", "store", "Look after the event store."),
     "archive": ("_archive", "archive", "Look at the archive, prove and replay it."),
+    "dlq": ("_dlq", "dlq", "Look at dead letters, send them back, mend or purge them."),
+    "audit": ("_audit", "audit", "Compare what was published with what is kept."),
     "import": ("_import", "import_", "Publish what agents left behind."),
     "generate": ("_generate", "generate", "Publish made-up workflows of agents."),
     "schemas": ("_schemas", "schemas", "Keep the schemas of events in files."),
