@@ -24,6 +24,7 @@ from spile.services.command._archive_replay import (
 )
 from spile.services.command._catalogue import chosen_catalogue
 from spile.services.persistence import SqliteEventStore, store_path
+from spile.services.runtime import configure_logging
 from spile.spi import PermanentError, UnknownTopicError
 from spile.topics import TopicName, plan
 
@@ -75,6 +76,7 @@ def restore(
 
 
 async def _restore(job: ReplayJob, location: str | None, *, into_existing: bool) -> Replay:
+    configure_logging("error")
     await _require_chain(job)
     target: OpenTarget
     if location is None:
