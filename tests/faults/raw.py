@@ -122,7 +122,9 @@ class Poison:
         """Read the dead letter queue; `damaged` counts values that are not as they were."""
         found, damaged = [], 0
         for record in await self.rig.read(DLQ):
-            facts = {name: value.decode() for name, value in record.headers if value is not None}
+            facts = {
+                name: (value or b"").decode(errors="replace") for name, value in record.headers
+            }
             place = (
                 int(facts["x-spile-dlq-original-partition"]),
                 int(facts["x-spile-dlq-original-offset"]),

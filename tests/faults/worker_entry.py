@@ -16,7 +16,7 @@ import sys
 import time
 
 from spile.adapters.dead_letters import DeadLetterQueue
-from spile.adapters.kafka._source import KafkaSource
+from spile.adapters.kafka._consumer_client import ConsumerClient
 from spile.services.command import main
 from spile.services.persistence import (
     Decoder,
@@ -28,6 +28,12 @@ from spile.services.persistence import (
 
 _SLOW_S = 0.3
 _LITTLE_S = 0.03
+
+
+def say(text: str) -> None:
+    """Leave word in the log."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def slow(seconds: float = _SLOW_S) -> None:
@@ -59,7 +65,7 @@ def hang(seconds: float) -> None:
 
     async def call(self, records):
         if next(calls) % 10 == 9:
-            print("handler hangs", file=sys.stderr, flush=True)
+            say("handler hangs")
             await asyncio.sleep(seconds)
         await handle(self, records)
 
@@ -72,7 +78,7 @@ def block(seconds: float) -> None:
 
     async def call(self, records):
         if next(calls) % 10 == 9:
-            print("handler blocks", file=sys.stderr, flush=True)
+            say("handler blocks")
             time.sleep(seconds)  # noqa: ASYNC251 - the fault itself
         await handle(self, records)
 
@@ -96,7 +102,7 @@ class _Point:
         return self._left <= 0
 
     def die(self) -> None:
-        print(f"dies {self._name}", file=sys.stderr, flush=True)
+        say(f"dies {self._name}")
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -192,15 +198,13 @@ def no_fence() -> None:
 def latest() -> None:
     """Begin at the end of the log, not where the last worker stood, as `latest` does."""
 
-    async def starts(self, client, partitions):
-        return await client.end_offsets(partitions, deadline_s=5)
-
-    async def nothing_stored(self, partitions):
+    async def nothing(self, partitions, **_):
         return {}
 
     no_fence()
-    KafkaSource._starts = starts
-    SqliteEventStore.next_offsets = nothing_stored
+    ConsumerClient.committed = nothing
+    ConsumerClient.beginning_offsets = ConsumerClient.end_offsets
+    SqliteEventStore.next_offsets = nothing
 
 
 def only_fence() -> None:

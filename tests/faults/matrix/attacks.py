@@ -192,12 +192,12 @@ async def sql_injection(stage: Stage) -> None:
     tables = tables_of(rig)
     leaked = 0
     for text in SQL:
-        for option in ("--service", "--session", "--tool"):
-            query = rig.command("events", "query", "--json", option, text)
-            code = await query.ended(30)
-            stage.hit()
-            leaked += len(query.out.read_text().splitlines())
-            stage.require(code == 0, f"{option} {text!r}: exit code {code}")
+        filters = [part for name in ("--service", "--session", "--tool") for part in (name, text)]
+        query = rig.command("events", "query", "--json", *filters)
+        code = await query.ended(30)
+        stage.hit()
+        leaked += len(query.out.read_text().splitlines())
+        stage.require(code == 0, f"{text!r}: exit code {code}")
     stage.healed()
     await stage.finish()
     stage.figures |= {"rows_leaked": leaked}

@@ -26,7 +26,7 @@ async def begins_at_the_end(stage: Stage) -> None:
 
 
 async def killed_often(stage: Stage, mode: str) -> None:
-    """Kill a broken worker five times while events come in, then let a last one drain."""
+    """Kill a broken worker five times while events come in, then let a sound one drain."""
     rig = stage.rig
     stage.loads.append(rig.load(rate=400, keys=32, many=True))
     await rig.acknowledges(50)
@@ -35,7 +35,7 @@ async def killed_often(stage: Stage, mode: str) -> None:
         await worker.said("worker reads")
         await rig.stores(rig.stored() + 1)
         stage.hit(await worker.kill())
-    stage.workers.append(rig.worker(mode))
+    stage.workers.append(rig.worker())
     stage.healed()
     await stage.finish()
 
@@ -87,7 +87,7 @@ async def awaits_nothing(stage: Stage) -> None:
         create_publisher(rig.settings, LOAD_CATALOGUE, service="load") as publisher,
         asyncio.TaskGroup() as tasks,
     ):
-        load = Load(HastyPublisher(publisher, tasks), history, LoadPlan(rate_per_s=400))
+        load = Load(HastyPublisher(publisher, tasks), history, LoadPlan(rate_per_s=400, limit_s=90))
         running = tasks.create_task(load.run())
         for _ in range(5):
             so_far = load.acknowledged

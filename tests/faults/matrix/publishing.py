@@ -1,4 +1,4 @@
-"""Publishers that are refused, have a wrong clock, or get too much to do (F13, F19, F21, F27, F28)."""
+"""Publishers refused, with a wrong clock, or with too much to do (F13, F19, F21, F27, F28)."""
 
 from __future__ import annotations
 
@@ -96,13 +96,7 @@ async def finish_here(stage: Stage, *, min_faults: int = 5) -> None:
     rig = stage.rig
     await rig.drained()
     stage.recovery_s = time.monotonic() - stage.healed_at
-    sinks = []
-    for seen in (rig.observe_store(), await rig.observe_bus()):
-        known = [row for row in seen.rows if row.key != KEY]
-        sinks.append(
-            type(seen)(sink=seen.sink, rows=known, committed=seen.committed, repeats=seen.repeats)
-        )
-    stage.judge(sinks, min_faults=min_faults)
+    await stage.judge_all(min_faults=min_faults)
 
 
 @cell(
@@ -129,6 +123,7 @@ async def wrong_clocks(stage: Stage) -> None:
 async def breaker(stage: Stage) -> None:
     rig = stage.rig
     stage.workers.append(rig.worker())
+    await stage.workers[0].said("worker reads")
     states: Counter[BreakerState] = Counter()
     guard = CircuitBreaker(reset_after_s=1.5, on_change=lambda _, new: states.update([new]))
     fast: list[float] = []

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.matrix import (  # noqa: F401 - enter their cells
+    archives,
     attacks,
     brokers,
     mutants,

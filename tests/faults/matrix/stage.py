@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,6 @@ class Stage:
         self.faults = 0
         self.workers: list[Process] = []
         self.loads: list[Process] = []
-        self.dead: set[str] = set()
         self.figures: dict[str, float | int] = {}
         self.broken: list[str] = []
         self.verdict: Verdict | None = None
@@ -118,17 +117,16 @@ class Stage:
         self.figures["slowest_call_s"] = slowest_s
         await self.rig.drained()
         self.recovery_s = time.monotonic() - self.healed_at
-        store = self.rig.observe_store()
-        observations = [
-            Observation(
-                sink="store",
-                rows=[row for row in store.rows if not row.key.startswith("poison")],
-                committed=store.committed,
-                dead=frozenset(self.dead),
-            ),
-            await self.rig.observe_bus(),
+        return await self.judge_all(min_faults=min_faults)
+
+    async def judge_all(self, *, min_faults: int = 5) -> Verdict:
+        """Compare bus and store with the ledger, without what cells made beside the loads."""
+        found = [self.rig.observe_store(), await self.rig.observe_bus()]
+        sinks = [
+            replace(one, rows=[row for row in one.rows if not row.key.startswith("poison")])
+            for one in found
         ]
-        return self.judge(observations, min_faults=min_faults)
+        return self.judge(sinks, min_faults=min_faults)
 
     def judge(
         self, observations: Sequence[Observation], *, min_faults: int = 5, least: int = 2_000

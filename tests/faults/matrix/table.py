@@ -20,6 +20,10 @@ Longest gap is the longest time without any acknowledgement, recovery the time f
 last fault until the store has everything, the end of the load included. Figures are the worst of
 all runs.
 """
+_COLUMNS = """\
+| | fault | runs | faults | acknowledged | lost | doubled | reordered | longest gap | recovery \
+| measured |
+|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|"""
 _MUTANTS = """
 ## What the ledger would notice
 
@@ -36,8 +40,7 @@ def write_table(path: Path, rows: Sequence[tuple[Cell, list[Any]]]) -> None:
             brokers="three real brokers",
             seeds="one seed" if seeds == 1 else f"{seeds} seeds",
         ),
-        "| | fault | runs | faults | acknowledged | lost | doubled | reordered | longest gap"
-        " | recovery | measured |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
+        _COLUMNS,
         *(_row(cell, results) for cell, results in rows if not cell.mutant),
         _MUTANTS,
         "| | mutant | runs | acknowledged | found |\n|---|---|--:|--:|---|",

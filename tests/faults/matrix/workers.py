@@ -152,7 +152,8 @@ async def storm(stage: Stage) -> None:
                 stage.hit(await oldest.kill())
             else:
                 oldest.send(signal.SIGTERM)
-                stage.require(await oldest.ended() == 0, "a member did not end in peace")
+                code = await oldest.ended()
+                stage.require(code == 0, f"a member ended with {code}: {oldest.tail()}")
     share = (rig.stored() - stored) / ((time.monotonic() - began) * 200)
     stage.healed()
     stage.workers[:] = members
