@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 from zlib import crc32
 
 from typing_extensions import override
@@ -23,6 +23,8 @@ SESSION_S = 15.0
 
 HEARTBEAT_S = 3.0
 """Virtual seconds until a member that was expelled hears of it."""
+
+_Listen: TypeAlias = Callable[[Sequence[PartitionKey]], Coroutine[Any, Any, None]]
 
 
 class SimulatedCluster(MemoryCluster):
@@ -200,32 +202,50 @@ class SimulatedSource(MemorySource):
             lost, self._lost = self._lost, []
             if lost:
                 await self.listener.revoked(lost)
+            if self in self._group.members:
+                return
             await asyncio.wait([self._group.start_rebalance(self)])
 
 
 class _Reach(RebalanceListener):
-    """Reaches the listener of a process that may be stopped or dead, for one session at most."""
+    """
+    Reaches the listener of a process that may be stopped or dead, for one session at most.
+
+    A call that comes through late comes through all the same, in its turn, as in a client that
+    finds it in its queue.
+    """
 
     def __init__(self, listener: RebalanceListener, process: Process) -> None:
         self._listener = listener
         self._process = process
+        self._last: asyncio.Task[None] | None = None
 
     async def assigned(self, partitions: Sequence[PartitionKey]) -> None:
-        await self._call(self._listener.assigned(partitions))
+        await self._call(self._listener.assigned, partitions)
 
     async def revoked(self, partitions: Sequence[PartitionKey]) -> None:
-        await self._call(self._listener.revoked(partitions))
+        await self._call(self._listener.revoked, partitions)
 
-    async def _call(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _call(self, listen: _Listen, partitions: Sequence[PartitionKey]) -> None:
         if self._process.dead:
-            work.close()
             return
-        task = self._process.start(work, f"rebalance of {self._process.name}")
+        task = self._process.start(
+            _in_turn(self._last, listen, partitions), f"rebalance of {self._process.name}"
+        )
+        self._last = task
         await asyncio.wait([task], timeout=SESSION_S)
         if task.done():
             await task
         else:
             task.add_done_callback(_forget)  # the group has gone on without its answer
+
+
+async def _in_turn(
+    before: asyncio.Task[None] | None, listen: _Listen, partitions: Sequence[PartitionKey]
+) -> None:
+    if before is not None and not before.done():
+        await asyncio.wait([before])
+    await listen(partitions)
 
 
 def _forget(task: asyncio.Task[None]) -> None:
