@@ -231,11 +231,21 @@ def test_bytes_behind_a_frame_are_refused():
             read(head() + block(b"", 1, frame=frame + more))
 
 
+def test_large_window_is_refused():
+    """A frame may not make its reader keep 128 MiB of what came before."""
+    wide = zstandard.ZstdCompressionParameters.from_level(3, window_log=27)
+    maker = zstandard.ZstdCompressor(compression_params=wide).compressobj()
+    frame = maker.compress(encoded()) + maker.flush()
+    with pytest.raises(UndecodableError, match="zstandard cannot read"):
+        read(head() + block(b"", 1, frame=frame))
+
+
 @pytest.mark.parametrize("stated", [True, False])
 def test_bomb_costs_no_memory(stated):
     """400 MiB in 13 KB are refused within 64 MiB, whether the frame states its size or not."""
-    maker = zstandard.ZstdCompressor(level=19).compressobj(size=400 << 20 if stated else -1)
-    frame = b"".join(maker.compress(bytes(1 << 20)) for _ in range(400)) + maker.flush()
+    maker = zstandard.ZstdCompressor(level=3).compressobj(size=400 << 20 if stated else -1)
+    frame = b"".join(maker.compress(bytes(8 << 20)) for _ in range(50)) + maker.flush()
+    assert len(frame) < 64 * 1024
     data = head() + block(b"", 1, frame=frame)
 
     done = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -45,6 +46,7 @@ from spile.spi import PartitionKey
 from spile.topics.redaction import default_redactor
 
 _SHOWN = 20
+_WIDE = 500
 
 
 @click.group()
@@ -88,22 +90,29 @@ def ls(
             times = {"earliest": moment_text(one.earliest), "latest": moment_text(one.latest)}
             click.echo(line_of(asdict(one) | times))
         return
-    table = Table(box=None)
-    table.add_column("topic")
-    for title in ("partition", "offsets", "records", "objects", "size", "from", "to"):
-        table.add_column(title, justify="right")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("topic/partition", no_wrap=True)
+    for title in ("offsets", "records", "objects", "size"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("record time", no_wrap=True)
     for one in summaries:
         table.add_row(
-            one.topic,
-            str(one.partition),
+            f"{one.topic}/{one.partition}",
             f"{one.first_offset}-{one.next_position - 1}",
             str(one.records),
             str(one.objects),
             decimal(one.size_bytes),
-            moment_text(one.earliest)[:19],
-            moment_text(one.latest)[:19],
+            _span(one.earliest, one.latest),
         )
-    Console(highlight=False, markup=False, emoji=False, soft_wrap=True).print(table)
+    width = None if sys.stdout.isatty() else _WIDE
+    console = Console(highlight=False, markup=False, emoji=False, width=width)
+    console.print(table, soft_wrap=True)
+
+
+def _span(first: int, last: int) -> str:
+    """Return a span of record times to the minute, the day once where it is one."""
+    start, end = (moment_text(time)[:16].replace("T", " ") for time in (first, last))
+    return f"{start} - {end[11:] if start[:10] == end[:10] else end}"
 
 
 def _objects(index: ArchiveIndex) -> Iterator[_Summary]:

@@ -42,6 +42,7 @@ from spile.services.persistence import Decoder, SqliteEventStore, store_path
 from spile.services.runtime import configure_logging
 
 _SHOWN = 20
+_REASONS = 10
 
 OpenTarget: TypeAlias = AbstractAsyncContextManager[ReplayTarget | None]
 
@@ -91,6 +92,8 @@ RESUME = click.option(
 RATE = click.option(
     "--rate", type=click.FloatRange(0, min_open=True), help="Most records a second."
 )
+WORKER = "the persistence worker"
+LIVE_READER = "a reader of the live topic"
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -123,11 +126,14 @@ def replay_(
     """
     Give archived records to their topics, another topic, or an event store again.
 
-    Each event id once, at least once each. Into a topic they keep key, value, headers, id and event
-    time, and get the header x-spile-replay, so that nobody is alerted. Into a store without filters
-    (--topic and --partition are none here) the offsets follow: the persistence worker goes on at
-    the first offset that is not archived. With filters, or with --backfill, rows are added by id
-    and offsets stay. Ends with 1 when a topic's record was refused.
+    Each event id once. Into a topic records keep key, value, headers, id and event time, and get
+    the header x-spile-replay, so that nobody is alerted.
+
+    Into a store the offsets follow: the persistence worker goes on at the first offset that is not
+    archived. When --since, --until, --type or --key leave records out, or with --backfill, rows are
+    added by their event id alone and the offsets stay.
+
+    Ends with 1 when a topic's record was refused.
     """
     if to_topic is not None and location is not None:
         raise click.UsageError("--to and --store exclude each other")
@@ -146,17 +152,21 @@ def replay_(
         limit=limit,
         resume=resume,
     )
+    moves = location is not None and not which.filters_records and not backfill
     if dry_run:
         target: OpenTarget = contextlib.nullcontext()
     elif location is not None:
-        moves = not which.filters_records and not backfill
         target = open_store_target(store_path(location), moves_offsets=moves)
     else:
         if not yes:
             click.confirm(f"publish records of {job.archive.place} to {where}?", abort=True)
         target = open_topic_target(topic)
     result = asyncio.run(run_replay(job, target))
-    show_replay(result, dry_run=dry_run, as_json=as_json)
+    if dry_run and not as_json:
+        click.echo(f"dry run: {result.read} records read, {result.selected} would be replayed")
+        return
+    reader = WORKER if moves else LIVE_READER if location is None else None
+    show_replay(result, as_json=as_json, hand_over=reader)
     context.exit(1 if result.written.refused and location is None else 0)
 
 
@@ -219,44 +229,53 @@ async def open_topic_target(topic: str | None) -> AsyncGenerator[ReplayTarget]:
 
     Raises:
         ConfigurationError: A setting is wrong.
+        UnknownTopicError: The catalogue does not have the topic.
         BrokerUnavailableError: Nobody answers; said at once rather than after a deadline.
     """
     configure_logging("error")
     settings = KafkaSettings.load()
-    async with KafkaAdmin(settings):
-        pass
     sender = KafkaSender(settings)
     try:
-        yield TopicTarget(
+        target = TopicTarget(
             sender,
             catalogue=chosen_catalogue(),
             environment=settings.environment,
             topic=topic,
         )
+        async with KafkaAdmin(settings):
+            pass
+        yield target
     finally:
         await sender.close()
 
 
-def show_replay(result: Replay, *, as_json: bool, dry_run: bool = False) -> None:
-    """Print what a replay did."""
+def show_replay(result: Replay, *, as_json: bool, hand_over: str | None = None) -> None:
+    """
+    Print what a replay did.
+
+    Args:
+        result: Of the replay.
+        as_json: As one JSON object.
+        hand_over: Who goes on at the first offset that was not replayed; None does not say it.
+    """
     written = result.written
     if as_json:
         click.echo(json.dumps(_fields(result), ensure_ascii=False))
         return
-    for reason in written.reasons:
+    for reason in written.reasons[:_REASONS]:
         click.echo(f"refused: {plain(reason)}", err=True)
-    if dry_run:
-        click.echo(f"dry run: {result.read} records read, {result.selected} would be replayed")
-    else:
-        click.echo(
-            f"{result.read} records read, {result.selected} meant: {written.written} written, "
-            f"{written.repeats} there already, {written.ignored} without an event, "
-            f"{written.refused} refused"
-        )
-    for (topic, partition), offset in list(result.next_offsets.items())[:_SHOWN]:
-        click.echo(f"{topic}/{partition} goes on at offset {offset}")
-    if len(result.next_offsets) > _SHOWN:
-        click.echo(f"... and {len(result.next_offsets) - _SHOWN} more partitions: --json has all")
+    if written.refused > _REASONS:
+        click.echo(f"... and {written.refused - _REASONS} more", err=True)
+    click.echo(
+        f"{result.read} records read, {result.selected} meant: {written.written} written, "
+        f"{written.repeats} there already, {written.ignored} without an event, "
+        f"{written.refused} refused"
+    )
+    if hand_over is not None:
+        for (topic, partition), offset in list(result.next_offsets.items())[:_SHOWN]:
+            click.echo(f"{topic}/{partition}: {hand_over} goes on at offset {offset}")
+        if (more := len(result.next_offsets) - _SHOWN) > 0:
+            click.echo(f"... and {more} more partitions: --json has all")
     if not result.is_complete:
         click.echo("stopped at the limit; the archive has more")
 

@@ -15,6 +15,7 @@ from spile.services.command._archive_replay import (
     AS_JSON,
     RATE,
     RESUME,
+    WORKER,
     OpenTarget,
     ReplayJob,
     open_store_target,
@@ -71,7 +72,8 @@ def restore(
         archive=opened_archive(), which=which, where=where, rate=rate, limit=None, resume=resume
     )
     result = asyncio.run(_restore(job, location, into_existing=into_existing))
-    show_replay(result, as_json=as_json)
+    # Topics that were made anew count from 0 again: the archive's offsets say nothing about them.
+    show_replay(result, as_json=as_json, hand_over=None if location is None else WORKER)
     context.exit(1 if result.written.refused and location is None else 0)
 
 

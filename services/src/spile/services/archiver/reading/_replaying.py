@@ -185,6 +185,9 @@ async def replay(
         RetriableError: Archive or target are away.
         PermanentError: The target cannot take the records.
     """
+    if target is not None:
+        for partition in index.partitions:
+            await target.position(partition)  # refuse what it cannot take before it has anything
     run = _Run(selection, target, progress, pace or Pace(None), limit, on_read)
     for partition in index.partitions:
         if run.is_spent:

@@ -95,6 +95,9 @@ class TopicTarget(ReplayTarget):
         topic: Where all go; None puts each into the topic that it came from.
         catalogue: A topic that it does not have is never written to.
         environment: Of the topics to write.
+
+    Raises:
+        UnknownTopicError: The catalogue does not have the topic.
     """
 
     def __init__(
@@ -105,6 +108,8 @@ class TopicTarget(ReplayTarget):
         self._environment = environment
         self._topic = topic
         self._topics: dict[str, tuple[str, Collection[str]]] = {}
+        if topic is not None:
+            self._target(topic)
 
     async def position(self, partition: PartitionKey) -> int | None:
         """Return None: a topic does not say what was replayed into it."""

@@ -1,0 +1,231 @@
+"""`spile archive`: what a person sees and scripts read."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sqlite3
+from contextlib import closing
+
+import pytest
+import structlog
+from click.testing import CliRunner
+
+from spile.adapters.delivery import Record
+from spile.services.command import command
+
+TOPIC = "dev.agent.tool.recorded.v1"
+OTHER = "dev.other.tool.recorded.v1"
+SECRET = "sk-abcdefghijklmnopqrstuvwxyz0123456789ABCD"
+
+
+@pytest.fixture
+def spile(root, folder, monkeypatch):
+    """Run the command on the archive; give back code and output."""
+    monkeypatch.setenv("SPILE_ARCHIVE", str(root))
+    monkeypatch.setenv("COLUMNS", "100")
+    handlers = logging.getLogger().handlers[:]
+    level = logging.getLogger().level
+
+    def run(*arguments, code=0, **kwargs):
+        done = CliRunner().invoke(command, ["archive", *map(str, arguments)], **kwargs)
+        assert done.exit_code == code, done.output
+        return done
+
+    yield run
+    structlog.reset_defaults()
+    logging.getLogger().handlers[:] = handlers
+    logging.getLogger().setLevel(level)
+
+
+@pytest.fixture
+def sealed(fill, make_record):
+    """Two partitions of one topic, and another topic."""
+    fill([make_record(n, topic=OTHER) for n in range(10)])
+    fill([make_record(n, partition=1) for n in range(10)])
+    return fill([make_record(n) for n in range(20)])
+
+
+def lines(done):
+    """Read JSON lines."""
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def count(path):
+    """Count the rows of a store and its offsets, by SQL."""
+    with closing(sqlite3.connect(path)) as database:
+        rows = database.execute("SELECT count(*) FROM events").fetchone()[0]
+        return rows, database.execute("SELECT * FROM offsets ORDER BY 1, 2").fetchall()
+
+
+def test_ls_shows_what_is_there(spile, sealed):
+    """A line per partition with range, records, objects, size and times; or per object."""
+    shown = spile("ls").stdout.splitlines()
+    assert len(shown) == 4
+    assert all(len(line) <= 100 for line in shown)
+    assert re.fullmatch(rf"{TOPIC}/0 +0-19 +20 +2 +\S+ kB +2026-01-02 03:04 - 03:04 *", shown[1])
+
+    listed = lines(spile("ls", "--json", "--topic", "agent.tool.recorded.v1"))
+    assert [(one["partition"], one["records"], one["objects"]) for one in listed] == [
+        (0, 20, 2),
+        (1, 10, 1),
+    ]
+    assert listed[0]["size_bytes"] == sum(len(one.data) for one in sealed)
+    assert len(lines(spile("ls", "--json", "--objects", "--partition", "0"))) == 3
+
+
+def test_cat_prints_records_that_fit(spile, fill, make_record):
+    """Filters by place, type, key and limit; one JSON object a line."""
+    kinds = ["PRE_TOOL_USE", "POST_TOOL_USE"]
+    fill([make_record(n, event_type=kinds[n % 2], key=b"%d" % (n % 3)) for n in range(20)])
+    got = lines(spile("cat", "--type", "PostToolUse", "--key", "1", "--limit", "2"))
+    assert [(one["offset"], one["key"]) for one in got] == [(1, "1"), (7, "1")]
+    assert got[0]["value"]["event_type"] == "POST_TOOL_USE"
+    assert got[0]["timestamp"] == "2026-01-02T03:04:05.000Z"
+    assert lines(spile("cat", "--since", "2026-01-02T03:04:06")) == []
+    assert len(lines(spile("cat", "--until", "2026-01-02T03:04:06"))) == 20
+
+
+def test_cat_hides_secrets_unless_raw(spile, fill, make_record):
+    """Secrets of foreign producers stay in the archive and out of what people see."""
+    value = json.dumps({"payload": {"password": "hunter22", "text": f"use {SECRET} now"}})
+    headers = (
+        ("content_type", b"application/json"),
+        ("authorization", f"Bearer {SECRET}".encode()),
+        ("password", b"hunter22"),
+        ("note", None),
+        ("odd", b"\xff\xfe"),
+    )
+    fill(
+        [
+            Record(TOPIC, 0, 0, 1, SECRET.encode(), value.encode(), headers),
+            Record(TOPIC, 0, 1, 1, b"\xff", value.encode(), (("content_type", b"text/plain"),)),
+            Record(TOPIC, 0, 2, 1, None, None, ()),
+        ],
+        per_object=3,
+    )
+
+    text = spile("cat").stdout
+    shown = [json.loads(line) for line in text.splitlines()]
+    raw = lines(spile("cat", "--raw"))
+
+    assert SECRET not in text
+    assert "hunter22" not in text
+    assert dict(map(tuple, shown[0]["headers"]))["odd"] == {"bytes": 2}
+    assert dict(map(tuple, shown[0]["headers"]))["note"] is None
+    assert shown[0]["value"]["payload"]["text"].startswith("use ")
+    assert (shown[1]["key"], shown[1]["value"]) == ({"bytes": 1}, {"bytes": len(value)})
+    assert (shown[2]["key"], shown[2]["value"], shown[2]["headers"]) == (None, None, [])
+    assert (raw[0]["value"], raw[0]["key"]) == (value, SECRET)
+    assert dict(map(tuple, raw[0]["headers"]))["odd"] == {"base64": "//4="}
+
+
+def test_cat_prints_nothing_that_a_terminal_obeys(spile, fill):
+    """Control characters and marks that turn text around are escaped, raw or not."""
+    evil = "\x1b]0;x\x07\x9b31m\u202edne\u2066"
+    value = json.dumps({"text": evil}, ensure_ascii=False).encode()
+    record = Record(TOPIC, 0, 0, 1, evil.encode(), value, ((evil, evil.encode()),))
+    fill([record], per_object=1)
+    for options in ([], ["--raw"]):
+        text = spile("cat", *options).stdout
+        assert all(c.isprintable() or c == "\n" for c in text)
+        assert json.loads(text)["key"] == evil
+
+
+def test_verify_ends_with_one_when_something_is_wrong(spile, root, sealed):
+    """Whole: 0 and the ranges. Changed: 1 and the object's name."""
+    done = spile("verify")
+    assert f"{TOPIC}/0: offsets 0-19; 20 records in 2 objects" in done.stdout
+    assert done.stdout.endswith("whole\n")
+    path = root / sealed[1].manifest.object
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    done = spile("verify", code=1)
+    assert f"FOUND {sealed[1].manifest.object}" in done.stdout
+    spile("verify", "--quick")
+    found = json.loads(spile("verify", "--json", code=1).stdout)
+    assert [one["place"] for one in found["findings"]] == [sealed[1].manifest.object]
+    path.unlink()
+    spile("verify", "--quick", code=1)
+
+
+def test_restore_makes_a_store_and_refuses_a_full_one(spile, sealed, tmp_path):
+    """Rows and offsets of all that is archived; a second time only when told, and nothing new."""
+    path = tmp_path / "new.db"
+    done = spile("restore", "--store", path)
+    assert f"{TOPIC}/0: the persistence worker goes on at offset 20" in done.stdout
+    wanted = (40, [(TOPIC, 0, 20), (TOPIC, 1, 10), (OTHER, 0, 10)])
+    assert count(path) == wanted
+    assert "is not empty" in spile("restore", "--store", path, code=1).stderr
+    again = json.loads(spile("restore", "--store", path, "--into-existing", "--json").stdout)
+    assert (again["read"], again["written"]) == (0, 0)
+    assert count(path) == wanted
+
+
+def test_restore_refuses_an_archive_with_a_gap(spile, root, sealed, tmp_path):
+    """Nothing is made of an archive that does not chain."""
+    (root / sealed[0].manifest.key).unlink()
+    done = spile("restore", "--store", tmp_path / "new.db", code=1)
+    assert "is not whole" in done.stderr
+    assert sealed[0].manifest.object in done.stderr
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_filtered_replay_leaves_the_offsets(spile, sealed, tmp_path):
+    """Rows of a filter are added by id: a worker's offsets must not move over the others."""
+    path = tmp_path / "some.db"
+    spile("replay", "--store", path, "--key", "key", "--until", "2030-01-01", "--partition", "1")
+    assert count(path) == (10, [])
+    spile("replay", "--store", path, "--backfill", "--limit", "15")
+    assert count(path) == (25, [])
+    spile("replay", "--store", path)
+    assert count(path) == (40, [(TOPIC, 0, 20), (TOPIC, 1, 10), (OTHER, 0, 10)])
+
+
+def test_a_limit_moves_the_offsets_just_as_far(spile, sealed, tmp_path):
+    """An unfiltered replay with a limit ends at an exact offset, and the next one goes on."""
+    path = tmp_path / "some.db"
+    done = spile("replay", "--store", path, "--limit", "23")
+    assert "stopped at the limit" in done.stdout
+    assert count(path) == (23, [(TOPIC, 0, 20), (TOPIC, 1, 3)])
+    assert spile("replay", "--store", path).stdout.startswith("17 records read, 17 meant")
+    assert count(path)[0] == 40
+
+
+def test_dry_run_counts_and_writes_nothing(spile, sealed, tmp_path):
+    """A dry run needs neither store nor broker."""
+    done = spile("replay", "--dry-run", "--store", tmp_path / "x.db", "--partition", "1")
+    assert done.stdout == "dry run: 10 records read, 10 would be replayed\n"
+    assert list(tmp_path.glob("x.db*")) == []
+
+
+def test_publishing_asks_first(spile, sealed):
+    """Without --yes and without an answer nothing is published."""
+    done = CliRunner().invoke(command, ["archive", "replay"], input="n\n")
+    assert done.exit_code == 1
+    assert "publish records of" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["replay", "--to", TOPIC, "--store", "x.db"], "exclude each other"),
+        (["replay", "--backfill"], "--backfill is for --store"),
+        (["replay", "--store", "x.db", "--resume", "y"], "--resume is for topics"),
+        (["restore"], "give either --store or --into-topics"),
+        (["restore", "--store", "x.db", "--into-topics"], "give either"),
+        (["replay", "--rate", "0"], "Invalid value for '--rate'"),
+        (["cat", "--since", "yesterday"], "is neither ISO 8601 nor an age"),
+    ],
+)
+def test_wrong_usage_ends_with_two(spile, sealed, arguments, why):
+    """Options that contradict each other are told before anything happens."""
+    assert why in spile(*arguments, code=2).stderr
+
+
+def test_missing_archive_is_told_and_not_made(spile, tmp_path, monkeypatch):
+    """A mistyped folder is not made by looking at it."""
+    monkeypatch.setenv("SPILE_ARCHIVE", str(tmp_path / "nowhere"))
+    for name in ("ls", "cat", "verify"):
+        assert "there is no archive" in spile(name, code=1).stderr
+    assert not (tmp_path / "nowhere").exists()
