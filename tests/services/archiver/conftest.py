@@ -23,7 +23,7 @@ import pytest
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from spile.adapters.delivery import OutgoingRecord, Record
+from spile.adapters.delivery import Backoff, OutgoingRecord, Record
 from spile.adapters.memory import MemoryEventBus
 from spile.adapters.subscribing import SubscriptionOptions
 from spile.services.archiver import Archiver
@@ -72,30 +72,25 @@ class Archive:
 
     def __init__(self, store: ArchiveStore) -> None:
         self.store = store
+        self._read: dict[str, bytes] = {}
 
-    def content(self) -> dict[str, bytes]:
-        """Return every stored byte by key."""
-        found = {}
-        for stored in list(self.store.list()):
-            with self.store.open(stored.key) as stream:
-                found[stored.key] = stream.read()
-        return found
+    def content(self, prefix: str = "") -> dict[str, bytes]:
+        """Return every stored byte by key; what was read once is not read again."""
+        keys = [stored.key for stored in list(self.store.list(prefix))]
+        for key in keys:
+            if key not in self._read:
+                with self.store.open(key) as stream:
+                    self._read[key] = stream.read()
+        return {key: self._read[key] for key in keys}
 
     def manifests(self, topic: str = TOPIC, partition: int = 0) -> list[Manifest]:
         """Return the manifests of a partition, in order."""
-        prefix = f"manifests/topic={topic}/partition={partition}/"
-        content = self.content()
-        return [
-            Manifest.from_json(content[key], key=key)
-            for key in sorted(content)
-            if key.startswith(prefix)
-        ]
+        content = self.content(f"manifests/topic={topic}/partition={partition}/")
+        return [Manifest.from_json(data, key=key) for key, data in sorted(content.items())]
 
     def partitions(self) -> set[tuple[str, int]]:
         """Return the partitions that have something."""
-        manifests = [
-            json.loads(data) for key, data in self.content().items() if key.startswith("manifests/")
-        ]
+        manifests = [json.loads(data) for data in self.content("manifests/").values()]
         return {(found["topic"], found["partition"]) for found in manifests}
 
     def records(self, topic: str = TOPIC, partition: int = 0) -> list[dict[str, Any]]:
@@ -119,12 +114,10 @@ class Archive:
         """Return the offsets of a partition, in the order of the archive."""
         return [row["offset"] for row in self.records(topic, partition)]
 
-    def archived(self) -> int:
-        """Return how many records the manifests count."""
-        manifests = [
-            json.loads(data) for key, data in self.content().items() if key.startswith("manifests/")
-        ]
-        return sum(manifest["count"] for manifest in manifests)
+    def archived(self, topic: str = "") -> int:
+        """Return how many records the manifests of a topic count, or those of all."""
+        content = self.content(f"manifests/topic={topic}")
+        return sum(json.loads(data)["count"] for data in content.values())
 
 
 async def until(holds: Callable[[], bool], limit_s: float = 10.0) -> None:
@@ -219,9 +212,8 @@ async def archiving(
 ) -> AsyncIterator[Archiver]:
     """Run an archiver."""
     rule = CuttingRule(records=records, window=window)
-    async with Archiver(
-        store, rule, publish=bus.adapter.publish_record, check_s=0.02, **options
-    ) as archiver:
+    options = {"check_s": 0.02, "backoff": Backoff(initial_s=0.02, max_s=0.5), **options}
+    async with Archiver(store, rule, publish=bus.adapter.publish_record, **options) as archiver:
         subscription = await bus.subscribe_batches(
             topics, group, archiver, offsets=archiver, manual_commit=True
         )
@@ -270,6 +262,7 @@ class S3Server:
         if fault is None:
             return None
         if fault == "cut":
+            start_response("200 OK", [])
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             return []
         environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))

@@ -146,6 +146,7 @@ class Archiver:
         uploads: Uploads at once, 4 by default, and lookups at an assignment.
         buffer_bytes: Bytes in memory above which only one partition is read on, 128 MiB by default.
         check_s: Seconds between looks at idle partitions, 1 by default.
+        backoff: Waits between tries of an upload, up to 15 s by default.
         clock: Seconds since 1970, to compare with record times.
     """
 
@@ -158,6 +159,7 @@ class Archiver:
         uploads: int = 4,
         buffer_bytes: int = 128 << 20,
         check_s: float = 1.0,
+        backoff: Backoff = _BACKOFF,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -165,6 +167,7 @@ class Archiver:
         self._publish = publish
         self._buffer_bytes = buffer_bytes
         self._check_s = check_s
+        self._backoff = backoff
         self._clock = clock
         self._threads = ThreadPoolExecutor(uploads, thread_name_prefix="archive")
         self._tasks = Tasks(self._fail)
@@ -300,7 +303,7 @@ class Archiver:
         part.failures += 1
         part.trouble = str(error)
         ERRORS.labels(type(error).__name__).inc()
-        delay_s = _BACKOFF.delay(part.failures)
+        delay_s = self._backoff.delay(part.failures)
         log.warning(
             "archive upload failed, tried again",
             topic=part.key[0],
