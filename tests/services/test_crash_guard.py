@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from spile.services.runtime import CrashGuard
+from spile.spi import RetriableError
 
 TOPIC = "dev.agent.tool.recorded.v1"
 
@@ -19,11 +21,14 @@ def path(tmp_path):
 
 
 DEATH = """
-import os, runpy, sys
+import importlib.util, os, sys
 from pathlib import Path
 from types import SimpleNamespace
 
-guard = runpy.run_path(sys.argv[1])["CrashGuard"](Path(sys.argv[2]))
+spec = importlib.util.spec_from_file_location("guarding", sys.argv[1])
+guarding = sys.modules["guarding"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(guarding)
+guard = guarding.CrashGuard(Path(sys.argv[2]))
 offsets = map(int, sys.argv[4:])
 with guard.holding([SimpleNamespace(topic=sys.argv[3], partition=0, offset=o) for o in offsets]):
     os.kill(os.getpid(), 9)
@@ -160,3 +165,13 @@ def test_record_that_kills_is_kept_raw_after_the_second_death(database, make_rec
         endings.append((done.returncode, done.stdout.splitlines()[-1:]))
     assert [code for code, _ in endings] == [-9, -9, 0]
     assert endings[-1] == (0, ["9 [True]"])
+
+
+def test_full_disk_is_a_reason_to_wait(make_record):
+    """F16: where word cannot be left nothing is begun, and the batch may come again."""
+    with (
+        CrashGuard(Path("/dev/full")) as guard,
+        pytest.raises(RetriableError, match="no space left"),
+        guard.holding([make_record(0)]),
+    ):
+        pytest.fail("it was begun")

@@ -7,11 +7,11 @@ had in hand is decoded one by one by the next, and what killed that one too is n
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import os
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -19,7 +19,7 @@ from typing import Final, Self
 import msgspec
 import structlog
 
-from spile.spi import PartitionKey, ProtocolRecord
+from spile.spi import PartitionKey, ProtocolRecord, RetriableError
 
 log = structlog.get_logger(__name__)
 
@@ -92,17 +92,33 @@ class CrashGuard:
         """Return whether two processes died over this record alone: it must not be decoded."""
         return self._deaths >= _FATAL and self.is_suspect(record)
 
-    @contextmanager
+    @contextlib.contextmanager
     def holding(self, records: Sequence[ProtocolRecord]) -> Generator[None]:
-        """Have records in hand while this lasts; a process that dies within leaves word."""
+        """
+        Have records in hand while this lasts; a process that dies within leaves word.
+
+        Raises:
+            RetriableError: Word cannot be left, such as on a full disk; nothing was begun.
+        """
         deaths = self._deaths if any(map(self.is_suspect, records)) else 0
         data = self._encode(_InHand(spans=_spans(records), deaths=deaths))
-        os.pwrite(self._file, data, 0)
-        os.ftruncate(self._file, len(data))
+        self._write(data)
         try:
             yield
         finally:
             os.ftruncate(self._file, 0)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            written = os.pwrite(self._file, data, 0)
+            os.ftruncate(self._file, written)
+            reason = "no space left on device"
+        except OSError as exc:
+            written, reason = 0, (exc.strerror or str(exc)).lower()
+        if written != len(data):
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, 0)
+            raise RetriableError(f"what is in hand cannot be noted: {reason}")
 
     def passed(self, records: Sequence[ProtocolRecord]) -> None:
         """Clear the suspicion of records that were handled to their end."""
