@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
@@ -13,8 +15,8 @@ from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 from spile.adapters.delivery._records import OutgoingRecord
 from spile.adapters.delivery._transactions import FencedError
 from spile.adapters.kafka._client import Connection, deadline
-from spile.adapters.kafka._producer_client import ProducerClient
-from spile.spi import SpileError
+from spile.adapters.kafka._producer_client import Batch, ProducerClient, partition_hash
+from spile.spi import PartitionKey, SpileError, UnknownTopicError
 from spile.topics import MAX_DLQ_MESSAGE_BYTES
 
 _TRANSACTION_MS = 10_000
@@ -64,24 +66,46 @@ class TransactionClient(ProducerClient):
             FencedError: Somebody else started a producer of this id.
             SpileError: Refused, or no answer in time.
         """
-        producer, limit_s = self._producer, _COMMIT_SHARE * self._request_timeout_s
+        limit_s = _COMMIT_SHARE * self._request_timeout_s
         with _fencing(self._id):
             async with deadline(_TRANSACTION_MS / 2000, "writing in a transaction"):
-                await producer.begin_transaction()
-                sent = [
-                    await producer.send(
-                        record.topic,
-                        key=record.key,
-                        value=record.value,
-                        headers=list(record.headers),
-                        partition=record.partition,
-                    )
-                    for record in records
-                ]
-                # The client would commit without a record whose send failed unseen.
-                await asyncio.gather(*sent)
+                await self._producer.begin_transaction()
+                batches = await self._batches(records)
+                sent = await asyncio.gather(
+                    *(self.submit(batch, *place) for place, batch in batches),
+                    return_exceptions=True,
+                )
+            # The client would commit without a record whose send failed unseen.
+            for outcome in sent:
+                if isinstance(outcome, BaseException):
+                    raise outcome
             async with deadline(limit_s, "committing a transaction"):
-                await producer.commit_transaction()
+                await self._producer.commit_transaction()
+
+    async def _batches(self, records: Sequence[OutgoingRecord]) -> list[tuple[PartitionKey, Batch]]:
+        """Return the records by partition; the client's own `send` refuses what has no bytes."""
+        groups: dict[PartitionKey, list[OutgoingRecord]] = {}
+        for record in records:
+            groups.setdefault(await self._place(record), []).append(record)
+        batches: list[tuple[PartitionKey, Batch]] = []
+        now_ms = time.time_ns() // 1_000_000
+        for place, group in groups.items():
+            start = 0
+            while start < len(group):
+                batch = self.new_batch()
+                start = batch.fill(group, start, now_ms)
+                batches.append((place, batch))
+        return batches
+
+    async def _place(self, record: OutgoingRecord) -> PartitionKey:
+        count = await self.partition_count(record.topic, deadline_s=self._request_timeout_s)
+        if count is None:
+            raise UnknownTopicError(f"there is no topic {record.topic}", topic=record.topic)
+        if record.partition is not None:
+            return record.topic, record.partition
+        if record.key is None:
+            return record.topic, random.randrange(count)  # noqa: S311 - spreads load, no secret
+        return record.topic, partition_hash(record.key) % count
 
 
 @contextmanager
