@@ -29,7 +29,7 @@ from spile.services.persistence import GROUP
 from spile.testkit.broker import EmbeddedBroker
 from spile.testkit.ledger import Observation, Seen, Verdict, check, read_history
 from spile.testkit.load import LOAD_CATALOGUE, LOGICAL_TOPIC
-from spile.topics import plan
+from spile.topics import Catalogue, plan
 
 TOPIC = f"dev.{LOGICAL_TOPIC}"
 DLQ = f"{TOPIC}.dlq"
@@ -160,10 +160,11 @@ class Rig:
         self._times = TIMES | dict(times)
         self._processes: list[Process] = []
 
-    async def make_topics(self) -> None:
-        every = LOAD_CATALOGUE.topics("dev")
+    async def make_topics(self, catalogue: Catalogue = LOAD_CATALOGUE) -> None:
+        """Make the topic of the load with all that belongs to it."""
+        every = catalogue.topics("dev")
         async with KafkaAdmin(self.settings) as admin:
-            wanted = {name: every[name] for name in (TOPIC, DLQ)}
+            wanted = {name: spec for name, spec in every.items() if name.startswith(TOPIC)}
             brokers = len(self.broker.nodes)
             await admin.apply(
                 plan(wanted, await admin.describe(), environment="dev", brokers=brokers)
@@ -257,7 +258,7 @@ class Rig:
             for payload, *place in [
                 (json.loads(r.value), r.topic, r.partition, r.offset)
                 for r in await self.read(topic)
-                if POISON not in dict(r.headers)
+                if POISON not in dict(r.headers) and ("event_type", b"TICK") not in r.headers
             ]
         ]
         return Observation(sink="bus", rows=rows, committed=await self.ends(), repeats=True)

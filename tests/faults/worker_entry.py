@@ -7,9 +7,11 @@ can show that it would notice.
 """
 
 import asyncio
+import ctypes
 import itertools
 import os
 import random
+import re
 import signal
 import sqlite3
 import sys
@@ -25,6 +27,7 @@ from spile.services.persistence import (
     _schema,
     store,
 )
+from spile.spi import UndecodableError
 
 _SLOW_S = 0.3
 _LITTLE_S = 0.03
@@ -89,6 +92,31 @@ def clock_steps_back(seconds: float) -> None:
     """Let the wall clock of this process jump back by some seconds every second."""
     real, started = time.time, time.monotonic()
     time.time = lambda: real() - seconds * ((time.monotonic() - started) // 1.0)
+
+
+def reject(every: float) -> None:
+    """Find one event in some broken, as after a bad deploy."""
+    row = Decoder._row
+
+    def call(self, record, *args, **kwargs):
+        found = re.search(rb'"seq":([0-9]+)', record.value or b"")
+        if found and int(found[1]) % int(every) == 3:
+            raise UndecodableError("rejected by a bad deploy")
+        return row(self, record, *args, **kwargs)
+
+    Decoder._row = call
+
+
+def dies_of_poison() -> None:
+    """Crash in native code over some records."""
+    row = Decoder._row
+
+    def call(self, record, *args, **kwargs):
+        if b"poison-kills" in (record.value or b""):
+            ctypes.string_at(0)
+        return row(self, record, *args, **kwargs)
+
+    Decoder._row = call
 
 
 class _Point:

@@ -215,6 +215,6 @@ def bomb(*, stated: bool) -> bytes:
     schema = SCHEMA if isinstance(SCHEMA, bytes) else SCHEMA.encode()
     entries = [(b"avro.schema", schema), (b"avro.codec", b"zstandard")]
     meta = b"".join(sized(name) + sized(value) for name, value in entries)
-    maker = zstandard.ZstdCompressor(level=19).compressobj(size=400 * MIB if stated else -1)
+    maker = zstandard.ZstdCompressor(level=3).compressobj(size=400 * MIB if stated else -1)
     frame = b"".join(maker.compress(bytes(MIB)) for _ in range(400)) + maker.flush()
     return MAGIC + long(len(entries)) + meta + long(0) + sync + long(1) + sized(frame) + sync

@@ -14,6 +14,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from tests.faults.matrix.stage import Stage, cell
 from tests.faults.raw import (
     KINDS,
+    MARK,
     Poison,
     Raw,
     event_record,
@@ -123,9 +124,16 @@ async def bits_flipped(stage: Stage) -> None:
         stage.hit(await flip_on_disk(rig, place[0], one))
     last = rig.worker()
     stage.workers.append(last)
+
+    def passed_over() -> int:
+        return last.log.read_text().count("damaged record passed over")
+
+    await rig.until(lambda: passed_over() >= len(marked))
+    for place, one in zip(places, marked, strict=True):
+        await flip_on_disk(rig, place[0], one, back=True)
     stage.healed()
     await stage.finish()
-    passed = last.log.read_text().count("damaged record passed over")
+    passed = passed_over()
     batches = await asyncio.to_thread(batches_on_disk, rig)
     undetected = await asyncio.to_thread(undetected_flips, batches, stage)
     stage.figures |= {"undetected_of_5000": undetected, "passed_over": passed}
@@ -134,14 +142,14 @@ async def bits_flipped(stage: Stage) -> None:
     stage.require(rows_of(rig, "poison%") == 0, "a damaged record was stored")
 
 
-async def flip_on_disk(rig: Rig, partition: int, record: Raw) -> bool:
-    """Flip one bit of a record in the log of the broker that leads its partition."""
+async def flip_on_disk(rig: Rig, partition: int, record: Raw, *, back: bool = False) -> bool:
+    """Flip one bit of a record's key in the log of the broker that leads its partition."""
     async with asyncio.timeout(10):
         leader = await leader_of(rig, partition)
     (path,) = rig.broker.folder.glob(f"*{leader}*/data/{TOPIC}-{partition}/*.log")
     with path.open("r+b") as log:
         data = log.read()
-        at = data.find(record.key)
+        at = data.find(record.key[1:] if back else record.key) - back
         assert at > 0, "the record is not there"
         log.seek(at)
         log.write(bytes([data[at] ^ 1]))
@@ -225,7 +233,7 @@ async def delivered_twice(stage: Stage) -> None:
                         TOPIC,
                         record.value,
                         key=record.key,
-                        headers=list(record.headers),
+                        headers=[*record.headers, MARK],
                         partition=partition,
                     )
                     copies += 1

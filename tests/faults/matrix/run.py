@@ -28,9 +28,11 @@ from tests.faults.matrix import (  # noqa: F401 - enter their cells
     archives,
     attacks,
     brokers,
+    buckets,
     mutants,
     publishing,
     records,
+    retries,
     stores,
     workers,
 )
