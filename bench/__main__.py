@@ -5,8 +5,8 @@ Each case runs in a process of its own; the cases take turns, so that a machine 
 so for all; medians of the rounds, with the spread. What was published is checked against the
 broker's own offsets. Every producer: acks=all, idempotent, seven headers, 128 KiB batches.
 
-`python -m bench encodings` measures encodings instead, without a broker; `python -m bench requests`
-requests and their answers.
+`python -m bench encodings` measures encodings instead, without a broker; `python -m bench archive`
+the objects of the archive; `python -m bench requests` requests and their answers.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from bench import consume, encodings, publish, requests
+from bench import archive, consume, encodings, publish, requests
 from bench.events import ENVIRONMENT, SERVICE, TOPIC, records
 from spile.adapters.kafka import KafkaAdmin, KafkaSender, KafkaSettings
 from spile.testkit.broker import BrokerSettings, EmbeddedBroker
@@ -42,7 +42,7 @@ FLOORS = [
 
 def main() -> int:
     """Run the rounds, print the table, write the results; 1 when a floor is missed."""
-    for name, other in {"encodings": encodings, "requests": requests}.items():
+    for name, other in {"archive": archive, "encodings": encodings, "requests": requests}.items():
         if sys.argv[1:2] == [name]:
             return other.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
