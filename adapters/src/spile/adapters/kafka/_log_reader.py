@@ -66,16 +66,19 @@ class KafkaLogReader(LogReader):
 
     async def beginnings(self, partitions: Sequence[PartitionKey]) -> Mapping[PartitionKey, int]:
         client = await self._connected()
+        await client.learn(partitions, deadline_s=self._limit_s)
         return await client.beginning_offsets(partitions, deadline_s=self._limit_s)
 
     async def ends(self, partitions: Sequence[PartitionKey]) -> Mapping[PartitionKey, int]:
         client = await self._connected()
+        await client.learn(partitions, deadline_s=self._limit_s)
         return await client.end_offsets(partitions, deadline_s=self._limit_s)
 
     async def since(
         self, partitions: Sequence[PartitionKey], timestamp_ms: int
     ) -> Mapping[PartitionKey, int]:
         client = await self._connected()
+        await client.learn(partitions, deadline_s=self._limit_s)
         ends = await client.end_offsets(partitions, deadline_s=self._limit_s)
         found = await client.offsets_since(
             partitions, max(0, timestamp_ms), deadline_s=self._limit_s

@@ -55,6 +55,26 @@ class ReaderClient(ConsumerClient):
             cluster = await self._consumer._client.fetch_all_metadata()
         return {name: len(cluster.partitions_for_topic(name) or ()) for name in cluster.topics()}
 
+    async def learn(self, partitions: Sequence[PartitionKey], *, deadline_s: float) -> None:
+        """
+        Ask for the leaders of all these partitions at once.
+
+        The client by itself asks topic by topic, with a pause after each.
+
+        Raises:
+            SpileError: No answer in time.
+        """
+        client = self._consumer._client
+        unknown = {
+            topic
+            for topic, number in partitions
+            if client.cluster.leader_for_partition(TopicPartition(topic, number)) is None
+        }
+        asked = [client.add_topic(topic) for topic in unknown]
+        if asked:
+            async with deadline(deadline_s, "reading the leaders of partitions"):
+                await asyncio.wait(asked)
+
     async def offsets_since(
         self, partitions: Sequence[PartitionKey], timestamp_ms: int, *, deadline_s: float
     ) -> Mapping[PartitionKey, int]:
