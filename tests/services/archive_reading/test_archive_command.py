@@ -6,6 +6,9 @@ import json
 import logging
 import re
 import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing
 
 import pytest
@@ -57,6 +60,15 @@ def count(path):
     with closing(sqlite3.connect(path)) as database:
         rows = database.execute("SELECT count(*) FROM events").fetchone()[0]
         return rows, database.execute("SELECT * FROM offsets ORDER BY 1, 2").fetchall()
+
+
+def rows(path):
+    """Count the rows of a store that somebody may be making."""
+    with closing(sqlite3.connect(path, timeout=0)) as database:
+        try:
+            return database.execute("SELECT count(*) FROM events").fetchone()[0]
+        except sqlite3.OperationalError:
+            return 0
 
 
 def test_ls_shows_what_is_there(spile, sealed):
@@ -169,6 +181,37 @@ def test_restore_refuses_an_archive_with_a_gap(spile, root, sealed, tmp_path):
     assert "is not whole" in done.stderr
     assert sealed[0].manifest.object in done.stderr
     assert not (tmp_path / "new.db").exists()
+
+
+def test_restore_leaves_strays_alone(spile, root, folder, sealed, tmp_path):
+    """A file that belongs to no archive, or an object without a manifest, stops no restore."""
+    (root / "notes.txt").write_text("hello")
+    folder.put(sealed[0].manifest.object.replace("hour=03", "hour=04"), sealed[0].data)
+    assert len(json.loads(spile("verify", "--json", code=1).stdout)["findings"]) == 2
+    done = spile("restore", "--store", tmp_path / "new.db")
+    assert "left out: notes.txt" in done.stderr
+    assert count(tmp_path / "new.db")[0] == 40
+
+
+def test_killed_restore_goes_on(spile, fill, make_record, tmp_path):
+    """SIGKILL in the middle, twice: in the end each row is there once, with the offsets."""
+    fill([make_record(n) for n in range(8_000)], per_object=1_000)
+    path = tmp_path / "new.db"
+    script = "from spile.services.command import main; main()"
+    command = ["archive", "restore", "--into-existing", "--store", str(path)]
+    before = 0
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", script, *command])
+        while process.poll() is None:
+            if path.is_file() and (reached := rows(path)) > before:
+                process.kill()
+            time.sleep(0.01)
+        process.wait()
+        before = rows(path)
+        assert before > 0
+    assert reached < 8_000
+    spile("restore", "--into-existing", "--store", path)
+    assert count(path) == (8_000, [(TOPIC, 0, 8_000)])
 
 
 def test_filtered_replay_leaves_the_offsets(spile, sealed, tmp_path):

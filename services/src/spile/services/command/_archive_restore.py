@@ -99,12 +99,12 @@ async def _require_chain(job: ReplayJob) -> None:
     proof = await asyncio.to_thread(verify, job.archive, job.which, read_objects=False)
     if not proof.partitions:
         raise click.ClickException(f"archive {job.archive.place} holds nothing of what is meant")
-    if proof.findings:
-        for finding in proof.findings[:_SHOWN]:
-            click.echo(str(finding), err=True)
+    for finding in proof.findings[:_SHOWN]:
+        click.echo(f"left out: {finding}" if finding.is_stray else str(finding), err=True)
+    if count := sum(not finding.is_stray for finding in proof.findings):
         raise click.ClickException(
-            f"archive {job.archive.place} is not whole ({len(proof.findings)} findings), nothing "
-            "was restored; `spile archive replay` takes what is there up to the first gap"
+            f"archive {job.archive.place} is not whole ({count} findings), nothing was restored; "
+            "`spile archive replay` takes what is there up to the first gap"
         )
 
 

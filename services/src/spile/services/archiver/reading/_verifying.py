@@ -45,10 +45,12 @@ class Finding:
     Attributes:
         place: Key of the object or manifest, or topic and partition.
         what: What is wrong.
+        is_stray: Whether it only lies beside the archive: all that manifests name is untouched.
     """
 
     place: str
     what: str
+    is_stray: bool = False
 
     def __str__(self) -> str:
         return f"{self.place}: {self.what}"
@@ -108,9 +110,9 @@ class Verification:
     )
     findings: list[Finding] = field(default_factory=list[Finding])
 
-    def find(self, place: str, what: str) -> None:
+    def find(self, place: str, what: str, *, is_stray: bool = False) -> None:
         """Note a finding."""
-        self.findings.append(Finding(place=place, what=what))
+        self.findings.append(Finding(place=place, what=what, is_stray=is_stray))
 
 
 def verify(
@@ -137,7 +139,7 @@ def verify(
     index = ArchiveIndex(store, selection)
     result = Verification()
     for problem in (*objects.problems, *index.problems):
-        result.find(problem.key, problem.what)
+        result.find(problem.key, problem.what, is_stray=True)
     for partition in index.partitions:
         for key, manifest in index.manifests(partition):
             if isinstance(manifest, Manifest):
@@ -149,7 +151,7 @@ def verify(
     for key in objects.sizes:
         if not _has_manifest_by_now(store, key):
             what = "no manifest names this object: it was added, or its manifest is gone"
-            result.find(key, what)
+            result.find(key, what, is_stray=_is_covered(result, ObjectKey.parse(key)))
     return result
 
 
@@ -179,6 +181,12 @@ def _look(
         result.find(manifest.object, what)
     elif read_objects:
         _examine(result, proof, index.opened(manifest))
+
+
+def _is_covered(result: Verification, key: ObjectKey) -> bool:
+    """Say whether the first record of an object is in the range that manifests prove."""
+    proof = result.partitions.get((key.topic, key.partition))
+    return proof is not None and proof.first_offset <= key.first_offset < proof.next_position
 
 
 def _has_manifest_by_now(store: ArchiveStore, key: str) -> bool:
