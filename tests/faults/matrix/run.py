@@ -60,7 +60,7 @@ def main() -> int:
     started, failed = time.monotonic(), 0
     every = [(cell, seed) for seed in seeds for cell in cells]
     for number, (cell, seed) in enumerate(every, start=1):
-        result = _kept(cell, seed, source)
+        result = kept(cell, seed, source)
         told = "kept" if result else "done"
         if result is None:
             result = _run_cell(cell, seed, source)
@@ -80,6 +80,12 @@ def source_hash() -> str:
         for path in sorted((ROOT / folder).rglob("*.py")):
             digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _commit() -> str:
+    """Return the commit that is checked out; the empty text outside of a repository."""
+    asked = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout[:-1]
 
 
 def _arguments() -> argparse.Namespace:
@@ -105,7 +111,7 @@ def _path(cell: Cell, seed: int) -> Path:
     return KEPT / f"{cell.name.replace(' ', '-')}.{seed}.json"
 
 
-def _kept(cell: Cell, seed: int, source: str) -> dict[str, Any] | None:
+def kept(cell: Cell, seed: int, source: str) -> dict[str, Any] | None:
     """Return the checkpoint of a cell, if it is valid and of these sources."""
     try:
         result = json.loads(_path(cell, seed).read_text())
@@ -137,13 +143,18 @@ def _run_cell(cell: Cell, seed: int, source: str) -> dict[str, Any]:
                 raise
             printed += f"\nkilled after {LIMIT_S:.0f} s"
         result = _result(Path(folder) / "result.json", printed)
-    result |= {"source": source, "cell": cell.name, "seed": seed}
+    result |= {"source": source, "cell": cell.name, "seed": seed, "commit": _commit()}
     result["took_s"] = round(time.monotonic() - began, 1)
+    store(cell, seed, result)
+    return result
+
+
+def store(cell: Cell, seed: int, result: dict[str, Any]) -> None:
+    """Write a checkpoint whole or not at all."""
     path = _path(cell, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".tmp").write_text(json.dumps(result, indent=1))
     path.with_suffix(".tmp").replace(path)
-    return result
 
 
 def _result(path: Path, printed: str) -> dict[str, Any]:
@@ -216,7 +227,7 @@ def _write(seeds: range, source: str) -> None:
     """Write the table when every cell has a result for each of these seeds."""
     rows = []
     for cell in CELLS.values():
-        results = [_kept(cell, seed, source) for seed in seeds]
+        results = [kept(cell, seed, source) for seed in seeds]
         if None in results:
             _say(f"{TABLE.name} is not written: {cell.name} is missing")
             return

@@ -98,8 +98,8 @@ class Stage:
         if not is_true:
             self.broken.append(text)
 
-    async def end_loads(self, least: int = ENOUGH) -> float:
-        """Let the loads finish once there are enough acknowledgements; return the slowest call."""
+    async def end_loads(self, least: int = ENOUGH) -> None:
+        """Let the loads finish once there are enough acknowledgements."""
         await self.rig.acknowledges(least)
         for load in self.loads:
             load.send(signal.SIGTERM)
@@ -108,13 +108,13 @@ class Stage:
             assert await load.ended(70) == 0, load.tail()
             assert "pump failed" not in load.log.read_text()
             slowest_s = max(slowest_s, load.summary()["slowest_s"])
+        if self.loads:
+            self.figures["slowest_call_s"] = slowest_s
         self.loads.clear()
-        return slowest_s
 
     async def finish(self, *, min_faults: int = 5, least: int = ENOUGH) -> Verdict:
         """Let all of it come to an end, and compare bus and store with the ledger."""
-        slowest_s = await self.end_loads(least)
-        self.figures["slowest_call_s"] = slowest_s
+        await self.end_loads(least)
         await self.rig.drained()
         self.recovery_s = time.monotonic() - self.healed_at
         return await self.judge_all(min_faults=min_faults)

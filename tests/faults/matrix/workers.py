@@ -145,9 +145,10 @@ async def storm(stage: Stage) -> None:
     for number in range(12):
         members.append(rig.worker())
         stage.hit()
-        await asyncio.sleep(stage.chance.uniform(0.5, 1.0))
+        await asyncio.sleep(stage.chance.uniform(0.7, 1.7))
         if len(members) > 3:
             oldest = members.pop(0)
+            await oldest.said("workers start")  # before that SIGTERM ends any program
             if number % 2:
                 stage.hit(await oldest.kill())
             else:
