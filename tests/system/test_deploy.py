@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from spile.adapters.kafka import KafkaSettings
 from spile.adapters.kafka._environment import _variable
 from spile.adapters.publishing import AuditSettings, RedactionSettings
+from spile.services.archiver.stores import ArchiveSettings
 from spile.services.command._catalogue import CatalogueSettings
 from spile.services.command._run import _WORKERS
 from spile.services.runtime import WorkerSettings
@@ -28,6 +29,7 @@ DEPLOY = ROOT / "deploy"
 MEMBERS = ("spi", "topics", "adapters", "testkit", "services")
 SHARED_STAGES = {"build", "base"}
 PINNED = re.compile(r"^(?P<name>[\w./-]+):(?P<tag>[\w.-]+)(@sha256:[0-9a-f]{64})?$")
+STORES = {"SPILE_ARCHIVE", "SPILE_STORE"}
 OURS = re.compile(r"^(spile|events|processing)_")
 
 
@@ -134,7 +136,7 @@ def test_images_write_below_var_lib_spile_only(target):
     """Home, working directory, store and volumes lie where the read-only root is writable."""
     stage = STAGES[target]
     paths = [*stage.all("VOLUME"), stage.all("WORKDIR")[-1], stage.environment["HOME"]]
-    paths += [value for name, value in stage.environment.items() if name == "SPILE_STORE"]
+    paths += [value for name, value in stage.environment.items() if name in STORES]
     assert all(Path(path).is_relative_to("/var/lib/spile") for path in paths)
 
 
@@ -183,6 +185,7 @@ def test_every_command_runs_on_the_image_lock():
     """No module behind the `spile` command needs a package that the images do not have."""
     program = """
 import importlib, json, pkgutil, sys
+import spile.services.archiver.__main__
 import spile.services.command, spile.services.persistence.__main__
 for module in pkgutil.iter_modules(spile.services.command.__path__):
     importlib.import_module(f"spile.services.command.{module.name}")
@@ -398,7 +401,14 @@ def test_every_metric_is_documented(worker_metrics):
 def test_every_setting_is_documented():
     """docs/deploy.md lists each variable with its default."""
     expected = {}
-    kinds = (KafkaSettings, RedactionSettings, AuditSettings, WorkerSettings, CatalogueSettings)
+    kinds = (
+        KafkaSettings,
+        RedactionSettings,
+        AuditSettings,
+        WorkerSettings,
+        ArchiveSettings,
+        CatalogueSettings,
+    )
     for kind in kinds:
         for name, field in kind.model_fields.items():
             default = field.default
