@@ -6,12 +6,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import structlog
 
 from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.retrying import Entry, Key
 from spile.adapters.subscribing._boundary import cancelled_by_itself
+from spile.adapters.subscribing._lanes import Chunk
 from spile.adapters.subscribing._observer import SubscriptionObserver
 from spile.adapters.subscribing._yard import Yard
 from spile.spi import (
@@ -24,6 +26,9 @@ from spile.spi import (
 )
 
 log = structlog.get_logger(__name__)
+
+Parts: TypeAlias = Sequence[tuple[Yard, Chunk]]
+"""Records by partition, as they were read."""
 
 
 @dataclass(slots=True, eq=False)
@@ -108,29 +113,63 @@ class BatchAttempts:
         self._observer = observer
         self._rest = rest
 
+    async def whole(self, parts: Parts) -> tuple[Parts, Exception | None, int]:
+        """
+        Hand out a batch as it was read.
+
+        Returns:
+            What the handler got last, what it raised, and how often it was called.
+        """
+        attempts, away = 0, 0
+        while True:
+            parts = [(yard, chunk) for yard, chunk in parts if not yard.holding.ending]
+            counts = Counter[str]()
+            for yard, chunk in parts:
+                counts[yard.holding.partition[0]] += len(chunk)
+            records = [record for _, chunk in parts for record in chunk]
+            error = await self._call_once(records, counts) if records else None
+            if error is None:
+                return parts, None, attempts + 1
+            if isinstance(error, RegistryUnavailableError):
+                away += 1
+                await self._rest(self._backoff.delay(away))
+                continue
+            attempts += 1
+            if attempts > self._limit or isinstance(
+                error, PermanentError | SchemaError | BatchFailedError
+            ):
+                return parts, error, attempts
+            await self._rest(self._backoff.delay(attempts))
+            for topic, count in counts.items():
+                self._observer.retried(topic, count)
+
     async def run(self, items: Sequence[Item], *, again: bool) -> Outcome:
         """
-        Hand out items.
+        Hand out items until it is known which of them fail.
 
         Args:
             items: At least one.
             again: Whether they failed before: then the whole batch is not tried again in place.
         """
-        limit, outcome = 0 if again else self._limit, Outcome()
+        limit, attempts = 0 if again else self._limit, 0
         while True:
-            outcome.attempts += 1
+            attempts += 1
             items, error = await self._call(items)
             if error is None:
-                outcome.handled = list(items)
-                return outcome
-            if outcome.attempts > limit or isinstance(
+                return Outcome(handled=list(items), attempts=attempts)
+            if attempts > limit or isinstance(
                 error, PermanentError | SchemaError | BatchFailedError
             ):
-                await self._search(items, error, outcome)
-                return outcome
-            await self._rest(self._backoff.delay(outcome.attempts))
+                return await self.find(items, error, attempts)
+            await self._rest(self._backoff.delay(attempts))
             for topic, count in Counter(item.record.topic for item in items).items():
                 self._observer.retried(topic, count)
+
+    async def find(self, items: Sequence[Item], error: Exception, attempts: int) -> Outcome:
+        """Return which of the items fail that failed together, so often."""
+        outcome = Outcome(attempts=attempts)
+        await self._search(items, error, outcome)
+        return outcome
 
     async def _search(self, items: Sequence[Item], error: Exception, found: Outcome) -> None:
         """Find what fails among items that failed together."""
@@ -175,39 +214,41 @@ class BatchAttempts:
         """Run the handler until the registry answers; return what it got and what it raised."""
         away = 0
         while items := _alive(items):
-            error = await self._call_once(items)
-            if error is None:
-                break
-            log.warning(
-                "batch handler failed",
-                records=len(items),
-                error_type=type(error).__name__,
-                reason=str(error) if isinstance(error, RegistryUnavailableError) else None,
-            )
+            counts = Counter(item.record.topic for item in items)
+            error = await self._call_once([item.record for item in items], counts)
             if not isinstance(error, RegistryUnavailableError):
                 return items, error
             away += 1
             await self._rest(self._backoff.delay(away))
         return items, None
 
-    async def _call_once(self, items: Sequence[Item]) -> Exception | None:
+    async def _call_once(self, records: Chunk, counts: Counter[str]) -> Exception | None:
         loop = asyncio.get_running_loop()
         self.called_at = started = loop.time()
         try:
-            await self._handler([item.record for item in items])
+            await self._handler(records)
         except asyncio.CancelledError as exc:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            return cancelled_by_itself(exc)
+            error = cancelled_by_itself(exc)
         except Exception as exc:  # noqa: BLE001 - the handler boundary: ends in retry or burial
-            return exc
+            error = exc
+        else:
+            share_s = (loop.time() - started) / len(records)
+            for topic, count in counts.items():
+                self._observer.handled(topic, count, share_s * count)
+            return None
         finally:
             self.called_at = None
-        share_s = (loop.time() - started) / len(items)
-        for topic, count in Counter(item.record.topic for item in items).items():
-            self._observer.handled(topic, count, share_s * count)
-        return None
+        log.warning(
+            "batch handler failed",
+            records=len(records),
+            error_type=type(error).__name__,
+            # Ours, and what an operator must know; a handler's own text may hold anything.
+            reason=str(error) if isinstance(error, RegistryUnavailableError) else None,
+        )
+        return error
 
 
 def _alive(items: Sequence[Item]) -> Sequence[Item]:

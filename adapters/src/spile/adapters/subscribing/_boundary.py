@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
 import structlog
 
 from spile.adapters.dead_letters._queue import DeadLetterQueue
@@ -32,10 +32,9 @@ Spent = Callable[[Exception, int, datetime], Awaitable[None]]
 """Parks a record whose retries in place are spent: error, attempts so far, first failure."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Case:
+class Case(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """
-    One record to settle.
+    One record to settle; a struct, since one is made per record.
 
     Attributes:
         record: As it stood on its topic.

@@ -22,7 +22,7 @@ from spile.adapters.subscribing._observer import SubscriptionObserver
 from spile.adapters.subscribing._ticks import is_tick
 from spile.adapters.subscribing._yard import Yard
 from spile.adapters.subscribing._yards import Yards
-from spile.spi import BatchHandler, PartitionKey, PermanentError, SchemaError
+from spile.spi import BatchHandler, PartitionKey, PermanentError, ProtocolRecord, SchemaError
 
 _DRAIN_RECORDS = 64
 _DRAIN_S = 0.1
@@ -245,34 +245,40 @@ class TieredBatches:
 
     async def _settle_chunks(self, batch: _Batch) -> None:
         await self._drain(batch)
-        items: list[Item] = []
+        parts: list[tuple[Yard, Chunk]] = []
         outgoing: list[OutgoingRecord] = []
         for yard, chunk in batch.chunks:
-            lot = yard.lot
-            for record in chunk:
-                if is_tick(record):
-                    continue
-                key = lot.key_of(record)
-                if lot.is_parked(key):
-                    lot.expect(key, record.offset, 0)
-                    outgoing.append(yard.follower(record))
-                else:
-                    items.append(Item(record, yard, key))
+            kept, followers = _apart(yard, chunk)
+            outgoing += followers
+            parts.append((yard, kept))
         if not await self._write(outgoing, batch):
             return
-        await self._settle(items, batch)
-        left = {item.yard for item in items if not item.is_settled}
+        handed, error, attempts = await self._attempts.whole(parts)
+        left = {yard for yard, chunk in parts if chunk} - {yard for yard, _ in handed}
+        if error is None:
+            self._count([], sum(len(chunk) for _, chunk in handed))
+        else:
+            items = [Item(r, yard, yard.lot.key_of(r)) for yard, chunk in handed for r in chunk]
+            await self._settle_outcome(await self._attempts.find(items, error, attempts), batch)
+            left |= {item.yard for item in items if not item.is_settled}
         for yard, offset in batch.resume_at.items():
             if yard not in left:
                 yard.done_below(offset)
 
     async def _settle(self, items: Sequence[Item], batch: _Batch) -> None:
         """Hand items out until each is handled, parked or buried, or its partition ends."""
-        while items:
+        if items:
             outcome = await self._attempts.run(items, again=items[0].failed_before)
+            await self._settle_outcome(outcome, batch)
+
+    async def _settle_outcome(self, outcome: Outcome, batch: _Batch) -> None:
+        while True:
             for item in outcome.handled:
                 _settled(item)
             items = await self._settle_failed(outcome, batch)
+            if not items:
+                return
+            outcome = await self._attempts.run(items, again=items[0].failed_before)
 
     async def _settle_failed(self, outcome: Outcome, batch: _Batch) -> Sequence[Item]:
         """Park or bury what failed; return what may be handed out now because of that."""
@@ -386,6 +392,25 @@ class TieredBatches:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stirred.wait()
+
+
+def _apart(yard: Yard, chunk: Chunk) -> tuple[Chunk, list[OutgoingRecord]]:
+    """Take ticks out of a chunk, and what must wait behind parked records of its key."""
+    if any(map(is_tick, chunk)):
+        chunk = [record for record in chunk if not is_tick(record)]
+    lot = yard.lot
+    if lot.is_empty:
+        return chunk, []
+    kept: list[ProtocolRecord] = []
+    followers: list[OutgoingRecord] = []
+    for record in chunk:
+        key = lot.key_of(record)
+        if lot.is_parked(key):
+            lot.expect(key, record.offset, 0)
+            followers.append(yard.follower(record))
+        else:
+            kept.append(record)
+    return kept, followers
 
 
 def _settled(item: Item) -> None:
