@@ -208,7 +208,7 @@ async def test_what_retention_took_cannot_be_missed(world, monkeypatch):
     world.archive_all()
 
     async def beginnings(self, partitions):
-        return {key: self._log.end(key) for key in partitions}
+        return {key: self._log.end(key) if key[0] == world.topic else 0 for key in partitions}
 
     monkeypatch.setattr("spile.adapters.memory.MemoryLogReader.beginnings", beginnings)
     report = await world.audit()

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from spile.adapters.dead_letters import DLQ_SUFFIX
 from spile.adapters.delivery import LogReader, LogReaderFactory
 from spile.adapters.wire import Opener
-from spile.services.auditing._bus import BusTopic, read_topic
+from spile.services.auditing._bus import read_topic
 from spile.services.auditing._comparing import TopicAudit
 from spile.services.auditing._letters import read_letters
 from spile.services.auditing._minutes import milliseconds
@@ -22,6 +23,7 @@ from spile.services.auditing._values import (
     StoreCounts,
     Window,
 )
+from spile.services.auditing._walking import Span, spans
 from spile.spi import PartitionKey
 
 Archived: TypeAlias = Mapping[PartitionKey, ArchivedPartition]
@@ -53,13 +55,17 @@ class Auditor:
     opener: Opener | None = None
     group: str = "persistence"
 
-    async def run(self, topics: Sequence[str], window: Window) -> AuditReport:
+    async def run(
+        self, topics: Sequence[str], window: Window, *, all_reported: bool = True
+    ) -> AuditReport:
         """
         Compare topics in a window of time.
 
         Args:
             topics: Full names of topics that are on the cluster.
             window: Which minutes.
+            all_reported: Compare the other topics too that publishers report; such a topic is not
+                on the cluster any more.
 
         Raises:
             RetriableError: Broker, store, archive or schema registry are away.
@@ -67,11 +73,13 @@ class Auditor:
         """
         reader = self.readers()
         try:
-            return await self._run(reader, topics, window)
+            return await self._run(reader, topics, window, all_reported=all_reported)
         finally:
             await reader.close()
 
-    async def _run(self, reader: LogReader, topics: Sequence[str], window: Window) -> AuditReport:
+    async def _run(
+        self, reader: LogReader, topics: Sequence[str], window: Window, *, all_reported: bool
+    ) -> AuditReport:
         published = await read_reports(reader, self.reports, window, self.opener)
         since_ms = milliseconds(window.since - SLACK)
         counts = None if self.store is None else await self.store.counts(window)
@@ -83,16 +91,16 @@ class Auditor:
             notes.append("archive: not compared, none is named (SPILE_ARCHIVE)")
         lines: list[MinuteCounts] = []
         differences: list[Difference] = []
-        gone = {topic for topic, _, _ in published.said} - set(topics)
-        for topic in sorted({*topics, *gone}):
-            audit = await self._topic(
-                reader, topic, window, published, counts, archived, is_there=topic not in gone
-            )
+        gone = {topic for topic, _, _ in published.said if all_reported} - set(topics)
+        compared = sorted({*topics, *gone})
+        places = await spans(reader, [*topics, *(name + DLQ_SUFFIX for name in topics)], since_ms)
+        for topic in compared:
+            audit = await self._topic(reader, topic, window, published, counts, archived, places)
             lines += (line for _, line in sorted(audit.lines.items()))
             differences += sorted(audit.differences, key=lambda found: (found.minute, found.tier))
         return AuditReport(
             window=window,
-            topics=sorted({*topics, *gone}),
+            topics=compared,
             counts=lines,
             differences=differences,
             notes=notes,
@@ -106,13 +114,11 @@ class Auditor:
         published: Published,
         counts: StoreCounts | None,
         archived: Archived | None,
-        *,
-        is_there: bool,
+        places: Mapping[str, Span],
     ) -> TopicAudit:
-        bus = BusTopic(topic=topic)
-        if is_there:
-            bus = await read_topic(reader, topic, window, published.services)
-        letters = await read_letters(reader, topic, window, group=self.group)
+        there, queue = places.get(topic, Span()), places.get(topic + DLQ_SUFFIX, Span())
+        bus = await read_topic(reader, topic, there, window, published.services)
+        letters = await read_letters(reader, queue, window, group=self.group)
         audit = TopicAudit(window=window, bus=bus, letters=letters, published=published)
         audit.compare_publish()
         if self.store is not None and counts is not None:

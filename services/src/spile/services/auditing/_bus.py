@@ -10,10 +10,9 @@ from typing import Final
 from uuid import UUID
 
 from spile.adapters.delivery import LogReader
-from spile.services.auditing._minutes import event_minute, milliseconds, minute_after
-from spile.services.auditing._reports import SLACK
+from spile.services.auditing._minutes import event_minute, minute_after
 from spile.services.auditing._values import Window
-from spile.services.auditing._walking import walk
+from spile.services.auditing._walking import Span, walk
 from spile.spi import PartitionKey, ProtocolRecord
 from spile.topics import TICK
 
@@ -79,36 +78,31 @@ class BusTopic:
 
 
 async def read_topic(
-    reader: LogReader, topic: str, window: Window, services: Collection[str]
+    reader: LogReader, topic: str, span: Span, window: Window, services: Collection[str]
 ) -> BusTopic:
     """
-    Read a topic as far as it goes now.
+    Read a topic.
 
     Args:
         reader: Of the log.
         topic: Full name.
+        span: Which part of it.
         window: Which minutes matter.
         services: Whose records are counted apart.
 
     Raises:
-        UnknownTopicError: There is no such topic.
         RejectedError: Records were deleted while they were read; try again.
         RetriableError: The broker is away.
     """
-    partitions = await reader.partitions([topic])
-    beginnings = await reader.beginnings(partitions)
-    ends = await reader.ends(partitions)
-    since = await reader.since(partitions, milliseconds(window.since - SLACK))
-    starts = {key: max(since[key], first) for key, first in beginnings.items()}
     found = BusTopic(topic=topic)
     names = {name.encode(): name for name in services}
     firsts: dict[PartitionKey, int] = {}
-    async for records in walk(reader, starts, ends):
+    async for records in walk(reader, span):
         for record in records:
             firsts.setdefault((record.topic, record.partition), record.timestamp)
             _add(found, record, window, names)
-    for key, first in beginnings.items():
-        if first > 0 and starts[key] == first:
+    for key, first in span.beginnings.items():
+        if first > 0 and span.starts[key] == first:
             stamp = firsts.get(key)
             found.whole_from = max(found.whole_from, _NOW if stamp is None else minute_after(stamp))
     return found

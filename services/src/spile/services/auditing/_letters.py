@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from spile.adapters.dead_letters import DLQ_SUFFIX, DeadLetter
+from spile.adapters.dead_letters import DeadLetter
 from spile.adapters.delivery import LogReader
-from spile.services.auditing._minutes import event_minute, milliseconds
-from spile.services.auditing._reports import SLACK
+from spile.services.auditing._minutes import event_minute
 from spile.services.auditing._values import Window
-from spile.services.auditing._walking import walk
-from spile.spi import UnknownTopicError
+from spile.services.auditing._walking import Span, walk
 
 _PUBLISHER = "publisher."
 
@@ -34,15 +32,15 @@ class Letters:
     freed: int = 0
 
 
-async def read_letters(reader: LogReader, topic: str, window: Window, *, group: str) -> Letters:
+async def read_letters(reader: LogReader, span: Span, window: Window, *, group: str) -> Letters:
     """
-    Read the dead letter queue of a topic.
+    Read a dead letter queue.
 
     A letter whose headers say no event time counts for the minute of its record.
 
     Args:
         reader: Of the log.
-        topic: Full name of the topic, without suffix.
+        span: Which part of the queue; a letter is written after its event.
         window: Which minutes are counted.
         group: Whose letters account for events that are not stored.
 
@@ -50,17 +48,8 @@ async def read_letters(reader: LogReader, topic: str, window: Window, *, group: 
         RetriableError: The broker is away.
     """
     found = Letters()
-    try:
-        partitions = await reader.partitions([topic + DLQ_SUFFIX])
-    except UnknownTopicError:
-        return found
-    beginnings = await reader.beginnings(partitions)
-    ends = await reader.ends(partitions)
-    # A letter is written after its event.
-    starts = await reader.since(partitions, milliseconds(window.since - SLACK))
-    found.freed = sum(first for key, first in beginnings.items() if starts[key] <= first)
-    starts = {key: max(first, starts[key]) for key, first in beginnings.items()}
-    async for records in walk(reader, starts, ends):
+    found.freed = sum(n for key, n in span.beginnings.items() if span.starts[key] == n)
+    async for records in walk(reader, span):
         for record in records:
             letter = DeadLetter.of(record)
             stamp = dict(record.headers).get("timestamp")

@@ -12,8 +12,8 @@ from spile.adapters.delivery import LogReader
 from spile.adapters.wire import Opener
 from spile.services.auditing._minutes import milliseconds, minute_of
 from spile.services.auditing._values import Window
-from spile.services.auditing._walking import walk
-from spile.spi import ProtocolRecord, SchemaError, UnknownTopicError
+from spile.services.auditing._walking import spans, walk
+from spile.spi import ProtocolRecord, SchemaError
 from spile.topics import decode_envelope
 from spile.topics.events import AuditCounted
 
@@ -74,17 +74,14 @@ async def read_reports(
         RetriableError: The broker, or the schema registry, is away.
     """
     opener = opener or Opener()
-    try:
-        partitions = await reader.partitions([topic])
-    except UnknownTopicError:
+    span = (await spans(reader, [topic], milliseconds(window.since - SLACK))).get(topic)
+    if span is None:
         return Published(
             notes=[f"publish: not compared, there is no topic {topic} (`spile topics apply`)"]
         )
-    ends = await reader.ends(partitions)
-    starts = await reader.since(partitions, milliseconds(window.since - SLACK))
     sources: dict[str, _Source] = {}
     unreadable = 0
-    async for records in walk(reader, starts, ends):
+    async for records in walk(reader, span):
         await opener.prepare(records)
         for record in records:
             report = _report(record, opener)

@@ -27,7 +27,7 @@ from spile.services.command._options import Moment
 from spile.services.persistence import GROUP, event_topics, is_made, store_path
 from spile.services.runtime import WorkerSettings, configure_logging, side_app, side_server
 from spile.spi import RejectedError, RetriableError
-from spile.topics import TopicName
+from spile.topics import ENVIRONMENTS, TopicName
 
 log = structlog.get_logger(__name__)
 
@@ -135,7 +135,8 @@ def audit(
 async def _once(wish: _Wish) -> AuditReport:
     window = wish.window()
     async with _auditor() as (auditor, settings):
-        return await auditor.run(await _topics(wish, settings), window)
+        topics = await _topics(wish, settings)
+        return await auditor.run(topics, window, all_reported=not wish.topics)
 
 
 async def _again(wish: _Wish, every_s: float, *, host: str, port: int | None) -> None:
@@ -196,7 +197,11 @@ async def _topics(wish: _Wish, settings: KafkaSettings) -> list[str]:
     """Return the event topics of the cluster that were asked for."""
     pattern = re.compile(event_topics(settings.environment))
     async with KafkaAdmin(settings) as admin:
-        found = [name for name in await admin.topics() if pattern.search(name)]
+        found = [
+            name
+            for name in await admin.topics()
+            if pattern.search(name) and _name(name, settings.environment).kind == "topic"
+        ]
     if not wish.topics:
         return found
     wanted = {_full(name, settings.environment) for name in wish.topics}
@@ -205,8 +210,12 @@ async def _topics(wish: _Wish, settings: KafkaSettings) -> list[str]:
     return sorted(wanted)
 
 
+def _name(text: str, environment: str) -> TopicName:
+    return TopicName.parse(text, environments={*ENVIRONMENTS, environment})
+
+
 def _full(text: str, environment: str) -> str:
-    name = TopicName.parse(text)
+    name = _name(text, environment)
     return str(name if name.environment else name.in_environment(environment))
 
 
