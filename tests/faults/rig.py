@@ -180,7 +180,7 @@ class Rig:
         *mode: str,
         rate: float,
         keys: int = 16,
-        limit_s: float = 60.0,
+        limit_s: float = 150.0,
         many: bool = False,
         writer: str = "load",
         **extra: str,

@@ -1,11 +1,11 @@
 """
 The fault matrix: every fault with every seed, on three real brokers, judged by the ledger.
 
-A cell is one fault with one seed, in a process of its own. Its result is kept as a checkpoint, so
-that a run which was killed goes on where it stood; checkpoints of other sources do not count,
-unless KEEP=1. When all cells are there the table in docs/ is written.
+A cell is one fault with one seed, in a process of its own, two at a time unless JOBS says other.
+Its result is kept as a checkpoint, so that a run which was killed goes on where it stood; those of
+other sources do not count, unless KEEP=1. When all cells are there the table in docs/ is written.
 
-    SEEDS=1 ONLY=F5,F6 make test-faults
+    SEEDS=1 ONLY=F5,F6 JOBS=1 make test-faults
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +58,40 @@ def main() -> int:
     cells = _chosen(os.environ.get("ONLY", ""))
     seeds = range(1, int(os.environ.get("SEEDS") or 5) + 1)
     source = source_hash()
-    started, failed = time.monotonic(), 0
     every = [(cell, seed) for seed in seeds for cell in cells]
-    for number, (cell, seed) in enumerate(every, start=1):
-        result = kept(cell, seed, source)
-        told = "kept" if result else "done"
-        if result is None:
-            result = _run_cell(cell, seed, source)
-        failed += not result["valid"]
-        spent_s = time.monotonic() - started
-        _say(f"[{number}/{len(every)} {spent_s:5.0f} s] {_line(cell, seed, result)} ({told})")
+    failed = _run_all(every, source)
     if not failed:
         _write(seeds, source)
     _say(f"{len(every) - failed} of {len(every)} cells valid")
     return 1 if failed else 0
+
+
+def _run_all(every: list[tuple[Cell, int]], source: str) -> int:
+    """Run what is not there yet, some at a time, and tell of each; return how many failed."""
+    started, failed = time.monotonic(), 0
+    with ThreadPoolExecutor(int(os.environ.get("JOBS") or 2)) as pool:
+        try:
+            waiting = [pool.submit(_result_of, cell, seed, source) for cell, seed in every]
+            for number, done in enumerate(as_completed(waiting), start=1):
+                cell, seed, result = done.result()
+                failed += not result["valid"]
+                spent_s = time.monotonic() - started
+                _say(f"[{number}/{len(every)} {spent_s:5.0f} s] {_line(cell, seed, result)}")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(_RUNNING):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return failed
+
+
+_RUNNING: set[subprocess.Popen[str]] = set()
+
+
+def _result_of(cell: Cell, seed: int, source: str) -> tuple[Cell, int, dict[str, Any]]:
+    """Return the checkpoint of a cell, or play it."""
+    found = kept(cell, seed, source)
+    return cell, seed, found or _run_cell(cell, seed, source)
 
 
 def source_hash() -> str:
@@ -134,14 +155,14 @@ def _run_cell(cell: Cell, seed: int, source: str) -> dict[str, Any]:
             text=True,
             start_new_session=True,
         )
+        _RUNNING.add(process)
         try:
             printed, _ = process.communicate(timeout=LIMIT_S)
-        except BaseException as exc:
+        except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            printed, _ = process.communicate()
-            if not isinstance(exc, subprocess.TimeoutExpired):
-                raise
-            printed += f"\nkilled after {LIMIT_S:.0f} s"
+            printed = process.communicate()[0] + f"\nkilled after {LIMIT_S:.0f} s"
+        finally:
+            _RUNNING.discard(process)
         result = _result(Path(folder) / "result.json", printed)
     result |= {"source": source, "cell": cell.name, "seed": seed, "commit": _commit()}
     result["took_s"] = round(time.monotonic() - began, 1)
