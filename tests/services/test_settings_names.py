@@ -6,6 +6,7 @@ import sys
 from spile.services.archiver.stores import ArchiveSettings
 from spile.services.runtime import WorkerSettings
 from spile.testkit.broker import BrokerSettings
+from spile.testkit.simulation import SimulationSettings
 
 
 def test_an_application_knows_the_variables_of_the_workers():
@@ -18,4 +19,5 @@ def test_an_application_knows_the_variables_of_the_workers():
     for kind in (ArchiveSettings, WorkerSettings, BrokerSettings):
         own = [name for name, field in kind.model_fields.items() if not field.validation_alias]
         assert {f"SPILE_{name.upper()}" for name in own} <= known
+    assert {f"SPILE_SIM_{name.upper()}" for name in SimulationSettings.model_fields} <= known
     assert {"SPILE_CATALOGUE", "SPILE_HOME", "SPILE_CACHE_DIR"} <= known

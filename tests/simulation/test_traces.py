@@ -21,13 +21,13 @@ NAMES = [
     "simulated_dead_letters",
     "simulated_tiers",
 ]
-SEEDS = range(1000, 1004)
+SEEDS = (1000, 1001)
 
 _PROGRAM = """
 import json, runpy, sys
 from spile.testkit.simulation import simulate
 scenarios = [runpy.run_path(path)["scenario"] for path in sys.argv[1:]]
-print(json.dumps([simulate(s, seed).digest for s in scenarios for seed in range(1000, 1004)]))
+print(json.dumps([simulate(s, seed).digest for s in scenarios for seed in (1000, 1001)]))
 """
 
 

@@ -20,6 +20,6 @@ class SimulationSettings(BaseSettings):
     seed: int | None = None
     seeds: int = Field(default=500, ge=1)
 
-    def share(self, part: int, parts: int) -> list[int]:
-        """Return the seeds of one of several scenarios that share them."""
+    def share(self, part: int = 0, parts: int = 1) -> list[int]:
+        """Return the seeds of one of several scenarios that share them; all by default."""
         return list(range(part, self.seeds, parts)) if self.seed is None else [self.seed]
