@@ -182,6 +182,29 @@ async def test_a_batch_that_is_tried_again_does_not_count_as_standing_still(heal
     assert any("away" in reason for reason in health.reasons())
 
 
+def test_what_a_worker_has_in_hand_does_not_wait(clock):
+    """A sink that collects for long is ready, and not ended, while it has read all there is."""
+    health = Health("archiver", stall_after_s=60, in_hand=lambda: {HERE: 5}, clock=clock)
+    health.heard({HERE: 5})
+    clock.now += 600
+    health.heard({HERE: 5})
+    assert (health.reasons(), health.stalled()) == ([], None)
+    health.heard({HERE: 6})
+    clock.now += 600
+    health.heard({HERE: 6})
+    assert health.stalled() is not None
+
+
+def test_trouble_is_told_and_does_not_count_as_standing_still(clock):
+    """What a worker tries again for ever makes it unready; it is not ended for that."""
+    health = Health("archiver", stall_after_s=60, trouble=lambda: "away", clock=clock)
+    health.heard({HERE: 6})
+    clock.now += 600
+    health.heard({HERE: 6})
+    assert "away" in health.reasons()
+    assert health.stalled() is None
+
+
 async def test_short_block_of_the_loop_is_told_for_a_while():
     """F9: a scrape that comes later than the block sees it all the same, until the time is over."""
 

@@ -26,6 +26,7 @@ from spile.spi import (
     ProtocolOffsetStore,
     ProtocolSubscription,
     RejectedError,
+    RetriableError,
     SpileError,
     TooManyFailuresError,
 )
@@ -57,6 +58,7 @@ class Worker:
             waiting for the worker.
         trouble: Says what it tries again by itself; then it is not ready, and does not count as
             stalled.
+        patient: While bus or sink are away at the start, try again instead of ending.
         way_out: What an operator can do when the log no longer holds the offset to go on at.
     """
 
@@ -69,6 +71,7 @@ class Worker:
     bind: Callable[[ProtocolSubscription], None] | None = None
     in_hand: Callable[[], Mapping[PartitionKey, int]] | None = None
     trouble: Callable[[], str | None] | None = None
+    patient: bool = False
     way_out: str = ""
 
 
@@ -177,11 +180,20 @@ async def _subscribe_and_wait(
 ) -> None:
     backoff = Backoff()
     handle = health.watch(worker.handle)
-    attempt = 0
+    attempt = away = 0
     while not stop.is_set():
         finished = health.finished
-        with _unwrapped():
-            subscription = await _subscribed(worker, handle, subscriber, stop)
+        try:
+            with _unwrapped():
+                subscription = await _subscribed(worker, handle, subscriber, stop)
+        except RetriableError as exc:
+            if not worker.patient:
+                raise
+            away += 1
+            log.warning("worker cannot start yet", worker=worker.name, reason=str(exc))
+            await _wait(stop, backoff.delay(away))
+            continue
+        away = 0
         if subscription is None:
             return
         if worker.bind is not None:
@@ -195,9 +207,13 @@ async def _subscribe_and_wait(
             if attempt > _REREADS:
                 raise
             log.warning("offsets are read anew", worker=worker.name, reason=str(exc))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(backoff.delay(attempt)):
-                    await stop.wait()
+            await _wait(stop, backoff.delay(attempt))
+
+
+async def _wait(stop: asyncio.Event, limit_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            await stop.wait()
 
 
 async def _subscribed(
