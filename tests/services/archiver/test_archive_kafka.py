@@ -152,12 +152,20 @@ async def start(settings, s3, bucket):
 async def test_an_archiver_killed_in_the_middle_of_an_upload(
     settings, filled, bucket, s3, start, look, until
 ):
-    """Killed between object and manifest, its successor leaves every offset there once."""
+    """
+    Killed between object and manifest, its successor leaves every offset there once.
+
+    The first one waits for the archive, which is away when it starts.
+    """
     topic = await filled(350)
     found = look(bucket)
     killed, reached = threading.Event(), threading.Event()
+    refused = []
 
     def hold(method, path, when):
+        if method == "GET" and len(refused) < 2:
+            refused.append(path)
+            return 503
         if (method, when) == ("PUT", "before") and "/manifests/" in path and not killed.is_set():
             reached.set()
             killed.wait(30)
@@ -166,11 +174,11 @@ async def test_an_archiver_killed_in_the_middle_of_an_upload(
 
     s3.faults = hold
     first = start()
-    await until(reached.is_set, 30)
+    await until(reached.is_set, 60)
     second = start()
     assert await first.end(signal.SIGKILL) == -signal.SIGKILL
     killed.set()
-    await until(lambda: found.archived(topic) == 900, 40)
+    await until(lambda: found.archived(topic) == 900, 60)
     async with KafkaAdmin(settings) as admin, asyncio.timeout(10):
         places = [(topic, partition) for partition in range(3)]
         while set((await admin.committed("archiver", places)).values()) != {300}:  # noqa: ASYNC110

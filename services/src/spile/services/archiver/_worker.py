@@ -62,5 +62,6 @@ async def archiver_worker(
             bind=archiver.bind,
             in_hand=archiver.in_hand,
             trouble=archiver.trouble,
+            patient=True,
             way_out="a topic that was made anew needs a new archive: another SPILE_ARCHIVE",
         )

@@ -27,7 +27,12 @@ from spile.services.archiver._metrics import (
     UPLOAD_SECONDS,
 )
 from spile.services.archiver._uploading import OvertakenError, archive, newest_manifest
-from spile.services.archiver.objects import CuttingRule, PartitionCutter, SealedObject
+from spile.services.archiver.objects import (
+    CuttingRule,
+    Manifest,
+    PartitionCutter,
+    SealedObject,
+)
 from spile.services.archiver.stores import ArchiveStore
 from spile.spi import (
     ClosedError,
@@ -175,6 +180,7 @@ class Archiver:
         self._favoured: tuple[_Partition, float] | None = None
         self._subscription: ProtocolSubscription | None = None
         self._failure: BaseException | None = None
+        self._away: str | None = None
 
     async def __aenter__(self) -> Self:
         self._tasks.start(self._look_after(), "archive: idle partitions")
@@ -208,13 +214,7 @@ class Archiver:
         self._check()
         for partition in partitions:
             self._drop(partition)
-        loop = asyncio.get_running_loop()
-        newest = await asyncio.gather(
-            *(
-                loop.run_in_executor(self._threads, newest_manifest, self._store, partition)
-                for partition in partitions
-            )
-        )
+        newest = await self._newest(partitions)
         found: dict[PartitionKey, int] = {}
         for partition, manifest in zip(partitions, newest, strict=True):
             position = None if manifest is None else manifest.next_position
@@ -224,6 +224,20 @@ class Archiver:
             )
             if position is not None:
                 found[partition] = position
+        return found
+
+    async def _newest(self, partitions: Sequence[PartitionKey]) -> list[Manifest | None]:
+        loop = asyncio.get_running_loop()
+        lookups = [
+            loop.run_in_executor(self._threads, newest_manifest, self._store, partition)
+            for partition in partitions
+        ]
+        try:
+            found = await asyncio.gather(*lookups)
+        except RetriableError as exc:
+            self._away = str(exc)
+            raise
+        self._away = None
         return found
 
     async def __call__(self, records: Sequence[ProtocolRecord]) -> None:
@@ -249,6 +263,8 @@ class Archiver:
 
     def trouble(self) -> str | None:
         """Say which uploads fail, and why; None while they work."""
+        if self._away is not None:
+            return f"the archive cannot be asked where to go on: {self._away}"
         failing = [part for part in self._partitions.values() if part.failures >= _TOLD_AFTER]
         if not failing:
             return None
