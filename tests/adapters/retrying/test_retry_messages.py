@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from spile.adapters.delivery import OutgoingRecord
-from spile.adapters.subscribing import FailureGuard, Retries
+from spile.adapters.subscribing import FailureGuard, Retries, Subscription
 from spile.spi import ConfigurationError, RejectedError, TooManyFailuresError
 
 
@@ -238,3 +238,27 @@ async def test_missing_retry_topics(retry_bench):
 
     with pytest.raises(ConfigurationError, match=r"`groups`.*spile topics apply"):
         await bench.messages(handle, tiers=(0.1,) * 4)
+
+
+async def test_member_that_subscribes_otherwise(retry_bench):
+    """Beside a member without tiers nothing is lost; when it leaves, all partitions are read."""
+    bench = retry_bench
+    seen: list[bytes] = []
+
+    async def handle(message):
+        seen.append(message.value)
+
+    plain = Subscription.of_messages(
+        bench.cluster.source([bench.topic], bench.group), handle, group_id=bench.group
+    )
+    await plain.start()
+    await bench.messages(handle)
+    for number in range(2):
+        await bench.send(b"%d" % number, partition=number)
+    await bench.until(lambda: len(seen) == 2)
+    await plain.close()
+    for number in range(2):
+        await bench.send(b"late-%d" % number, partition=number)
+    await bench.until(lambda: len(seen) == 4)
+    await bench.until(bench.all_committed)
+    assert sorted(seen) == [b"0", b"1", b"late-0", b"late-1"]

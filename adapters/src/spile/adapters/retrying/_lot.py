@@ -120,6 +120,10 @@ class Lot:
         delays_s: Longest delay of each tier in seconds.
         clock: Monotonic seconds.
         wall_clock: Seconds since 1970; says how far away a due time is.
+
+    Attributes:
+        ignored: How many records counted as done because the main partition delivers them again,
+            or nobody who may wrote them.
     """
 
     def __init__(
@@ -140,6 +144,7 @@ class Lot:
         self.windows = [Window(start, note) for start, note in starts]
         self.ends = list(ends)
         self.scanned = all(start >= end for (start, _), end in zip(starts, ends, strict=True))
+        self.ignored = 0
         self._main_start = main_start
         self._delays_s = delays_s
         self._clock = clock
@@ -282,6 +287,7 @@ class Lot:
         entry = self._read(tier, record)
         if not entry.is_alone and not self._is_wanted(entry, record.offset):
             self.windows[tier].close(record.offset)
+            self.ignored += 1
             return
         self._held_bytes[tier] += entry.size_bytes
         if entry.is_alone:

@@ -10,11 +10,11 @@ from typing import TypeAlias
 
 import structlog
 
-from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.retrying import Entry, Key
 from spile.adapters.subscribing._boundary import cancelled_by_itself
 from spile.adapters.subscribing._lanes import Chunk
 from spile.adapters.subscribing._observer import SubscriptionObserver
+from spile.adapters.subscribing._retries import Retries
 from spile.adapters.subscribing._yard import Yard
 from spile.spi import (
     BatchFailedError,
@@ -88,8 +88,7 @@ class BatchAttempts:
 
     Args:
         handler: What the subscriber gave.
-        limit: Retries of a whole batch.
-        backoff: Waits before them.
+        retries: Of a whole batch.
         observer: Hears what happens.
         rest: Waits some seconds, less when a partition ends.
 
@@ -101,15 +100,15 @@ class BatchAttempts:
         self,
         handler: BatchHandler,
         *,
-        limit: int,
-        backoff: Backoff,
+        retries: Retries,
         observer: SubscriptionObserver,
         rest: Callable[[float], Awaitable[None]],
     ) -> None:
         self.called_at: float | None = None
         self._handler = handler
-        self._limit = limit
-        self._backoff = backoff
+        self._limit = retries.limit
+        self._backoff = retries.backoff
+        self._patience = retries.patience
         self._observer = observer
         self._rest = rest
 
@@ -132,7 +131,7 @@ class BatchAttempts:
                 return parts, None, attempts + 1
             if isinstance(error, RegistryUnavailableError):
                 away += 1
-                await self._rest(self._backoff.delay(away))
+                await self._rest(self._patience.delay(away))
                 continue
             attempts += 1
             if attempts > self._limit or isinstance(
@@ -219,7 +218,7 @@ class BatchAttempts:
             if not isinstance(error, RegistryUnavailableError):
                 return items, error
             away += 1
-            await self._rest(self._backoff.delay(away))
+            await self._rest(self._patience.delay(away))
         return items, None
 
     async def _call_once(self, records: Chunk, counts: Counter[str]) -> Exception | None:

@@ -11,12 +11,12 @@ import msgspec
 import structlog
 
 from spile.adapters.dead_letters._queue import DeadLetterQueue
-from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.delivery._message import ReceivedMessage
 from spile.adapters.subscribing._burial import Burier
 from spile.adapters.subscribing._guard import FailureGuard
 from spile.adapters.subscribing._holding import Holding
 from spile.adapters.subscribing._observer import SubscriptionObserver
+from spile.adapters.subscribing._retries import Retries
 from spile.spi import (
     ClosedError,
     MessageHandler,
@@ -100,7 +100,7 @@ class MessageBoundary:
         handler: What the subscriber gave.
         dead_letters: Where messages go whose retries are spent; without it their error is raised.
         group_id: Consumer group.
-        backoff: Waits between attempts.
+        retries: Waits between attempts.
         manual_ack: Whether returning without `ack()` means redelivery.
         observer: Hears what happens.
         guard: Ends it all when too much fails.
@@ -112,14 +112,15 @@ class MessageBoundary:
         *,
         dead_letters: DeadLetterQueue | None,
         group_id: str,
-        backoff: Backoff,
+        retries: Retries,
         manual_ack: bool,
         observer: SubscriptionObserver,
         guard: FailureGuard | None = None,
     ) -> None:
         self._handler = handler
-        self._burier = Burier(dead_letters, group_id, backoff, observer)
-        self._backoff = backoff
+        self._burier = Burier(dead_letters, group_id, retries.patience, observer)
+        self._backoff = retries.backoff
+        self._patience = retries.patience
         self._manual_ack = manual_ack
         self._observer = observer
         self._guard = guard
@@ -154,7 +155,7 @@ class MessageBoundary:
                 # Nothing is known about the message: it waits as long as the registry is away.
                 away += 1
                 self._report(case, error, away)
-                wait_s = self._backoff.delay(away)
+                wait_s = self._patience.delay(away)
             else:
                 failures += 1
                 first_failure = first_failure or datetime.now(UTC)

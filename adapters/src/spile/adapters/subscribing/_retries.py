@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.delivery._ports import RecordSender
@@ -36,6 +36,11 @@ class Retries:
     limit: int = 3
     backoff: Backoff = field(default_factory=Backoff)
     tiers: tuple[float, ...] = ()
+
+    @property
+    def patience(self) -> Backoff:
+        """Waits where only time can help, such as for a registry that is away: up to 30 s."""
+        return replace(self.backoff, max_s=max(self.backoff.max_s, Backoff().max_s))
 
     def __post_init__(self) -> None:
         if any(delay_s < 0 for delay_s in self.tiers):

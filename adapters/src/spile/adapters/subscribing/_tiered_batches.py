@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.delivery._ports import RecordSender
 from spile.adapters.delivery._records import OutgoingRecord
 from spile.adapters.retrying import Key
@@ -19,6 +18,7 @@ from spile.adapters.subscribing._guard import FailureGuard
 from spile.adapters.subscribing._holding import Holding
 from spile.adapters.subscribing._lanes import Chunk
 from spile.adapters.subscribing._observer import SubscriptionObserver
+from spile.adapters.subscribing._retries import Retries
 from spile.adapters.subscribing._ticks import is_tick
 from spile.adapters.subscribing._yard import Yard
 from spile.adapters.subscribing._yards import Yards
@@ -52,8 +52,7 @@ class TieredBatches:
         yards: Groups the partitions.
         stirred: Event of all yards.
         handler: What the subscriber gave.
-        limit: Retries in place of a batch that comes for the first time.
-        backoff: Waits between attempts.
+        retries: In place, of a batch that comes for the first time.
         sender: Writes to the retry topics.
         burier: Writes to the dead letter queue.
         max_records: Most records per call.
@@ -62,14 +61,13 @@ class TieredBatches:
         guard: Ends it all when too much fails.
     """
 
-    def __init__(  # noqa: PLR0913 - made in one place
+    def __init__(
         self,
         yards: Yards,
         handler: BatchHandler,
         *,
         stirred: asyncio.Event,
-        limit: int,
-        backoff: Backoff,
+        retries: Retries,
         sender: RecordSender,
         burier: Burier,
         max_records: int,
@@ -80,10 +78,8 @@ class TieredBatches:
         self.room = asyncio.Event()
         self._yards = yards
         self._stirred = stirred
-        self._attempts = BatchAttempts(
-            handler, limit=limit, backoff=backoff, observer=observer, rest=self._rest
-        )
-        self._backoff = backoff
+        self._attempts = BatchAttempts(handler, retries=retries, observer=observer, rest=self._rest)
+        self._patience = retries.patience
         self._sender = sender
         self._burier = burier
         self._max_records = max_records
@@ -341,7 +337,7 @@ class TieredBatches:
 
     async def _write(self, records: Sequence[OutgoingRecord], batch: _Batch) -> bool:
         return await write_all(
-            self._sender, records, self._backoff, partial(self._rest_writing, batch)
+            self._sender, records, self._patience, partial(self._rest_writing, batch)
         )
 
     async def _drain(self, batch: _Batch) -> None:

@@ -152,7 +152,7 @@ def tiered_lanes(
             boundary,
             limit=retries.limit,
             sender=sender,
-            backoff=retries.backoff,
+            backoff=retries.patience,
             observer=observer,
         )
 

@@ -175,6 +175,14 @@ class Yards:
                 return
         for tier, offset in yard.lot.finish_scan().items():
             self._source.seek(yard.tiers[tier].partition, offset)
+        if yard.lot.ignored:
+            topic, number = yard.holding.partition
+            log.warning(
+                "parked copies ignored, their partition delivers them again",
+                topic=topic,
+                partition=number,
+                records=yard.lot.ignored,
+            )
         self.hold_in_bounds(yard)
         self._wiring.open(yard.holding)
         yard.stir()
