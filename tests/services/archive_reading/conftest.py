@@ -6,18 +6,22 @@ import fcntl
 import hashlib
 import importlib
 import json
+import logging
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
+from click.testing import CliRunner, Result
 
 from spile.services.archiver.objects import CuttingRule, PartitionCutter, SealedObject
 from spile.services.archiver.stores import FolderStore
+from spile.services.command import command
 from spile.testkit.broker import (
     BrokerSettings,
     maven_program,
@@ -62,6 +66,22 @@ def fill(folder: FolderStore) -> Filler:
         return sealed
 
     return put
+
+
+@pytest.fixture
+def invoke() -> Iterator[Callable[..., Result]]:
+    """Run `spile archive` in this process, and hold it to an exit code."""
+    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+
+    def run(*arguments: object, code: int = 0, env: Mapping[str, str] | None = None) -> Result:
+        done = CliRunner(env=env).invoke(command, ["archive", *map(str, arguments)])
+        assert done.exit_code == code, done.output
+        return done
+
+    yield run
+    structlog.reset_defaults()
+    logging.getLogger().handlers[:] = handlers
+    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture(scope="session")

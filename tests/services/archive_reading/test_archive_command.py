@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 import sqlite3
 import subprocess
@@ -12,7 +11,6 @@ import time
 from contextlib import closing
 
 import pytest
-import structlog
 from click.testing import CliRunner
 
 from spile.adapters.delivery import Record
@@ -24,22 +22,11 @@ SECRET = "sk-abcdefghijklmnopqrstuvwxyz0123456789ABCD"
 
 
 @pytest.fixture
-def spile(root, folder, monkeypatch):
-    """Run the command on the archive; give back code and output."""
+def spile(root, folder, monkeypatch, invoke):
+    """Run the command on the archive."""
     monkeypatch.setenv("SPILE_ARCHIVE", str(root))
     monkeypatch.setenv("COLUMNS", "100")
-    handlers = logging.getLogger().handlers[:]
-    level = logging.getLogger().level
-
-    def run(*arguments, code=0, **kwargs):
-        done = CliRunner().invoke(command, ["archive", *map(str, arguments)], **kwargs)
-        assert done.exit_code == code, done.output
-        return done
-
-    yield run
-    structlog.reset_defaults()
-    logging.getLogger().handlers[:] = handlers
-    logging.getLogger().setLevel(level)
+    return invoke
 
 
 @pytest.fixture

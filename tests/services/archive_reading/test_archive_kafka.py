@@ -79,19 +79,11 @@ def variables(broker, tmp_path):
 
 
 @pytest.fixture
-def spile(variables):
-    """Run the command to its end; return what it printed."""
+def spile(variables, invoke):
+    """Run the command to its end, in a thread; return what it printed."""
 
-    def run(*arguments, code=0):
-        done = subprocess.run(
-            [sys.executable, "-m", "spile.services.command", *arguments],
-            env=variables,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
+    async def run(*arguments, code=0):
+        done = await asyncio.to_thread(invoke, *arguments, code=code, env=variables)
         return done.stdout
 
     return run
@@ -174,7 +166,7 @@ async def test_archive_brings_back_store_and_topic(
         await until(lambda: len(list(archive.glob("manifests/*/*/*.json"))) == 10)
 
     with subtests.test("the archive is whole, and as far as the topic"):
-        proof = json.loads(await asyncio.to_thread(spile, "archive", "verify", "--live", "--json"))
+        proof = json.loads(await spile("verify", "--live", "--json"))
         assert proof["findings"] == []
         assert [one["count"] for one in proof["partitions"]] == [5_000, 5_000]
         assert [one["behind"] for one in proof["partitions"]] == [0, 0]
@@ -182,7 +174,7 @@ async def test_archive_brings_back_store_and_topic(
     with subtests.test("a worker goes on at exactly the first offset that is not archived"):
         await publish(100)
         other = tmp_path / "other.db"
-        await asyncio.to_thread(spile, "archive", "restore", "--store", str(other))
+        await spile("restore", "--store", str(other))
         assert rows(other) == [(10_000,)]
         async with running(variables | {"SPILE_STORE": str(other)}, "persistence"):
             await until(lambda: rows(other) == [(10_100,)])
@@ -194,20 +186,18 @@ async def test_archive_brings_back_store_and_topic(
 
     with subtests.test("an empty store rebuilt from the archive is the live-fed one"):
         new = tmp_path / "new.db"
-        await asyncio.to_thread(spile, "archive", "restore", "--store", str(new))
+        await spile("restore", "--store", str(new))
         assert content_hash(new) == content_hash(live)
 
-        told = await asyncio.to_thread(
-            spile, "archive", "restore", "--store", str(new), "--into-existing", "--json"
-        )
+        told = await spile("restore", "--store", str(new), "--into-existing", "--json")
         assert json.loads(told)["written"] == 0
         assert content_hash(new) == content_hash(live)
 
     with subtests.test("the topic comes back with the same events, marked"):
-        told = await asyncio.to_thread(spile, "archive", "restore", "--into-topics", "--json")
+        told = await spile("restore", "--into-topics", "--json")
         assert json.loads(told)["written"] == 10_000
         found = await everything(broker)
         assert [marked for _, marked in found] == [True] * 10_000
         wanted = sorted(envelope.encode() for (envelope,) in rows(live, "envelope"))
         assert sorted(value for value, _ in found) == wanted
-        await asyncio.to_thread(spile, "archive", "restore", "--into-topics", code=1)
+        await spile("restore", "--into-topics", code=1)
