@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import urllib.request
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,7 @@ from spile.services.command._audit import _once, _Wish
 from spile.services.persistence import Decoder, PersistenceHandler, SqliteEventStore
 from spile.topics import default_catalogue, plan
 
+DEPLOY = Path(__file__).parents[3] / "docs" / "deploy.md"
 PUBLISH = """
 import asyncio, sys
 from datetime import UTC, datetime, timedelta
@@ -176,3 +179,5 @@ async def test_serves_its_metrics_again_and_again(environment, cluster, service,
     assert process.returncode == 0, errors
     assert f'spile_audit_difference{{tier="bus",topic="{topic}"}} 0.0' in text
     assert "spile_audit_last_run_seconds 1" in text
+    names = set(re.findall(r"^(spile_audit_\w+)", text, re.MULTILINE))
+    assert names == set(re.findall(r"^\| `(spile_audit_\w+)`", DEPLOY.read_text(), re.MULTILINE))

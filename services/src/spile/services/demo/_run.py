@@ -307,12 +307,14 @@ class _Demo:
 def _say_where(screen: Screen, places: Places) -> None:
     screen.say()
     screen.say("[bold] Look at it[/] from another terminal:")
+    kafka = f"SPILE_BOOTSTRAP_SERVERS={places.bootstrap_servers}"
     for line in (
         f"SPILE_STORE={places.store} spile events tail",
         f"SPILE_STORE={places.store} spile events count --by tool_name",
         f"curl {places.worker}/metrics",
-        f"SPILE_BOOTSTRAP_SERVERS={places.bootstrap_servers} spile topics plan",
-        f"SPILE_BOOTSTRAP_SERVERS={places.bootstrap_servers} spile import FILE",
+        f"{kafka} spile topics plan",
+        f"{kafka} spile import FILE",
+        f"{kafka} SPILE_STORE={places.store} spile audit",
     ):
         screen.say(f"   {escape(line)}")
     screen.say()
