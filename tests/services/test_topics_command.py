@@ -42,7 +42,7 @@ def spile(kafka, unique, monkeypatch):
 def test_plan_ends_with_3_until_apply_was_run(spile):
     missing = spile("plan", "--json")
     assert missing.exit_code == 3
-    assert len(json.loads(missing.stdout)["missing"]) == 4
+    assert len(json.loads(missing.stdout)["missing"]) == 6
     assert spile("apply").exit_code == 0
     settled = spile("plan")
     assert settled.exit_code == 0

@@ -41,10 +41,22 @@ async def test_a_catalogue_is_applied_until_nothing_differs(admin, unique):
     wanted = catalogue(unique("shop"))
     first = await planned(admin, wanted)
     assert {setup.topic for setup in first.missing} == set(wanted)
-    assert len(await admin.apply(first)) == 2
+    assert len(await admin.apply(first)) == 3
     again = await planned(admin, wanted)
     assert again.is_empty
     assert await admin.apply(again) == []
+
+
+async def test_one_refused_topic_keeps_no_other_from_being_made(admin, unique):
+    """Topics are made together; one that is there already is named, the others are there."""
+    names = sorted(unique("t") for _ in range(90))
+    setups = [TopicSetup(topic=name, partitions=2, replication=1, config={}) for name in names]
+    await admin.create(setups[20])
+    with pytest.raises(RejectedError, match=names[20]):
+        await admin.create(*setups[:40])
+    await admin.create(*setups[40:])
+    assert set(names) <= set(await admin.topics())
+    assert len(await admin.partitions(names)) == 180
 
 
 async def test_drift_is_set_back_and_settings_of_others_stay(admin, unique):

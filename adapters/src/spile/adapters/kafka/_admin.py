@@ -15,6 +15,7 @@ from spile.topics import Plan, TopicSetup, TopicState
 
 _log = structlog.get_logger(__name__)
 
+_CREATED_AT_ONCE = 40
 _MANAGED = ("cleanup.policy", "max.message.bytes", "min.insync.replicas", "retention.ms")
 
 
@@ -96,16 +97,25 @@ class KafkaAdmin:
             if own and value is not None
         }
 
-    async def create(self, setup: TopicSetup) -> None:
+    async def create(self, *setups: TopicSetup) -> None:
         """
-        Create a topic.
+        Create topics; the calls to the broker hold some dozens each.
 
         Raises:
-            RejectedError: The broker refuses it, or it is there already.
+            RejectedError: The broker refuses one, or it is there already; others may be made.
         """
-        shape = TopicShape(partitions=setup.partitions, replication=setup.replication)
-        await self._connected().create(setup.topic, shape, setup.config)
-        _log.info("topic created", topic=setup.topic, partitions=setup.partitions)
+        for start in range(0, len(setups), _CREATED_AT_ONCE):
+            chunk = setups[start : start + _CREATED_AT_ONCE]
+            wanted = {
+                setup.topic: (
+                    TopicShape(partitions=setup.partitions, replication=setup.replication),
+                    setup.config,
+                )
+                for setup in chunk
+            }
+            await self._connected().create(wanted)
+            for setup in chunk:
+                _log.info("topic created", topic=setup.topic, partitions=setup.partitions)
 
     async def configure(self, topic: str, config: Mapping[str, str]) -> None:
         """
@@ -159,9 +169,8 @@ class KafkaAdmin:
             RejectedError: The broker refuses a topic or a value; what came before is done.
         """
         done: list[str] = []
-        for setup in plan.missing:
-            await self.create(setup)
-            done.append(f"created {setup.topic} with {setup.partitions} partitions")
+        await self.create(*plan.missing)
+        done += [f"created {each.topic} with {each.partitions} partitions" for each in plan.missing]
         changes: dict[str, dict[str, str]] = {}
         for difference in plan.drifted:
             if difference.action == "set":

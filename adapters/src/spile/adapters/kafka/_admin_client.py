@@ -212,25 +212,32 @@ class AdminClient:
         return found
 
     async def create(
-        self, topic: str, shape: TopicShape, configs: Mapping[str, str], *, dry_run: bool = False
+        self,
+        wanted: Mapping[str, tuple[TopicShape, Mapping[str, str]]],
+        *,
+        dry_run: bool = False,
     ) -> None:
         """
-        Create a topic and wait until every broker knows it and its leaders.
+        Create topics in one request and wait until every broker knows them and their leaders.
 
         Raises:
-            RejectedError: The broker refuses it, or the topic is there already.
+            RejectedError: The broker refuses one, or it is there already; the others are made.
             SpileError: No answer in time, or not allowed.
         """
-        wanted = NewTopic(topic, shape.partitions, shape.replication, topic_configs=dict(configs))
-        doing = f"creating {topic}"
-        async with deadline(self._limit_s, doing):
+        topics = [
+            NewTopic(topic, shape.partitions, shape.replication, topic_configs=dict(configs))
+            for topic, (shape, configs) in wanted.items()
+        ]
+        async with deadline(self._limit_s, f"creating {_some(wanted)}"):
             response = await self._retry_controller(
-                lambda: self._admin.create_topics([wanted], validate_only=dry_run)
+                lambda: self._admin.create_topics(topics, validate_only=dry_run)
             )
-        for _, code, message in response.topic_errors:
-            _check(code, message, doing)
+        refused = {topic for topic, code, _ in response.topic_errors if code}
         if not dry_run:
-            await self._until_seen(topic, shape.partitions)
+            made = {topic: shape for topic, (shape, _) in wanted.items() if topic not in refused}
+            await self._until_seen({topic: shape.partitions for topic, shape in made.items()})
+        for topic, code, message in response.topic_errors:
+            _check(code, message, f"creating {topic}")
 
     async def set_configs(self, topic: str, configs: Mapping[str, str]) -> None:
         """
@@ -265,7 +272,7 @@ class AdminClient:
         """
         async with deadline(self._limit_s, f"growing {topic} to {partitions} partitions"):
             await self._admin.create_partitions({topic: NewPartitions(partitions)})
-        await self._until_seen(topic, partitions)
+        await self._until_seen({topic: partitions})
 
     async def delete(self, topics: Sequence[str]) -> None:
         """
@@ -279,8 +286,7 @@ class AdminClient:
             response = await self._admin.delete_topics(list(topics))
         for topic, code, *_ in response.topic_error_codes:
             _check(code, None, f"deleting {topic}")
-        for topic in topics:
-            await self._until_seen(topic, 0)
+        await self._until_seen(dict.fromkeys(topics, 0))
 
     async def delete_records(self, before: Mapping[PartitionKey, int]) -> None:
         """
@@ -351,16 +357,21 @@ class AdminClient:
         async with deadline(self._limit_s, "reading the topics of the cluster"):
             return await self._admin._send_request(MetadataRequest(topics))
 
-    async def _until_seen(self, topic: str, partitions: int) -> None:
+    async def _until_seen(self, wanted: Mapping[str, int]) -> None:
         """Wait until every broker reports so many partitions with leaders; 0 is a deleted topic."""
-        async with deadline(self._limit_s, f"waiting for all brokers to know about {topic}"):
+        async with deadline(
+            self._limit_s, f"waiting for all brokers to know about {_some(wanted)}"
+        ):
             brokers = (await self._admin._send_request(MetadataRequest([]))).brokers
             for node, *_ in brokers:
                 while True:
                     response = await self._admin._send_request(MetadataRequest(None), node)
-                    found = [each for each in response.topics if each[1] == topic]
-                    ready = [part for each in found for part in each[3] if part[2] >= 0]
-                    if len(ready) == partitions:
+                    led = {
+                        each[1]: sum(part[2] >= 0 for part in each[3])
+                        for each in response.topics
+                        if each[1] in wanted
+                    }
+                    if all(led.get(topic, 0) == count for topic, count in wanted.items()):
                         break
                     await asyncio.sleep(_SEEN_PAUSE_S)
 
@@ -418,6 +429,13 @@ class AdminClient:
             await self._admin._client.force_metadata_update()
             return await send()
         return response
+
+
+def _some(topics: Iterable[str]) -> str:
+    """Name topics, or the first of many and how many."""
+    names = list(topics)
+    more = f" and {len(names) - 1} more topics" if len(names) > 1 else ""
+    return f"{names[0] if names else 'nothing'}{more}"
 
 
 def _committed(response: Any) -> dict[PartitionKey, int]:
