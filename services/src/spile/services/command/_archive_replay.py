@@ -144,14 +144,8 @@ def replay_(
     which = selection(**filters)
     topic = None if to_topic is None else full_name(to_topic)
     where = f"store {location}" if location is not None else f"topic {topic or '(their own)'}"
-    job = ReplayJob(
-        archive=opened_archive(),
-        which=which,
-        where=where,
-        rate=rate,
-        limit=limit,
-        resume=resume,
-    )
+    place = opened_archive()
+    job = ReplayJob(archive=place, which=which, where=where, rate=rate, limit=limit, resume=resume)
     moves = location is not None and not which.filters_records and not backfill
     if dry_run:
         target: OpenTarget = contextlib.nullcontext()
@@ -159,14 +153,11 @@ def replay_(
         target = open_store_target(store_path(location), moves_offsets=moves)
     else:
         if not yes:
-            click.confirm(f"publish records of {job.archive.place} to {where}?", abort=True)
+            click.confirm(f"publish records of {place.place} to {where}?", abort=True)
         target = open_topic_target(topic)
     result = asyncio.run(run_replay(job, target))
-    if dry_run and not as_json:
-        click.echo(f"dry run: {result.read} records read, {result.selected} would be replayed")
-        return
     reader = WORKER if moves else LIVE_READER if location is None else None
-    show_replay(result, as_json=as_json, hand_over=reader)
+    show_replay(result, as_json=as_json, dry_run=dry_run, hand_over=reader)
     context.exit(1 if result.written.refused and location is None else 0)
 
 
@@ -249,18 +240,24 @@ async def open_topic_target(topic: str | None) -> AsyncGenerator[ReplayTarget]:
         await sender.close()
 
 
-def show_replay(result: Replay, *, as_json: bool, hand_over: str | None = None) -> None:
+def show_replay(
+    result: Replay, *, as_json: bool, dry_run: bool = False, hand_over: str | None = None
+) -> None:
     """
     Print what a replay did.
 
     Args:
         result: Of the replay.
         as_json: As one JSON object.
+        dry_run: It only counted.
         hand_over: Who goes on at the first offset that was not replayed; None does not say it.
     """
     written = result.written
     if as_json:
         click.echo(json.dumps(_fields(result), ensure_ascii=False))
+        return
+    if dry_run:
+        click.echo(f"dry run: {result.read} records read, {result.selected} would be replayed")
         return
     for reason in written.reasons[:_REASONS]:
         click.echo(f"refused: {plain(reason)}", err=True)
