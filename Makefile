@@ -34,7 +34,7 @@ test-fast: $(STAMP) ## Run the tests that need no broker
 	@$(PYTEST) -m "not kafka and not faults" $(ARGS)
 
 test-faults: java ## Run the fault matrix, write docs/faults.md; ONLY=F5,F6 SEEDS=1 KEEP=1 (old results too)
-	@ONLY="$(ONLY)" SEEDS="$(SEEDS)" KEEP="$(KEEP)" JOBS="$(JOBS)" $(BIN)/python -m tests.faults.matrix
+	@ONLY="$(ONLY)" SEEDS="$(SEEDS)" KEEP="$(KEEP)" JOBS="$(JOBS)" LIMIT="$(LIMIT)" $(BIN)/python -m tests.faults.matrix
 
 check: $(STAMP) ## Check format, lint, types, architecture and contracts
 	$(BIN)/ruff format --check --quiet .

@@ -79,7 +79,7 @@ class Process:
         if self.running:
             self._process.send_signal(number)
 
-    async def ended(self, limit_s: float = 25.0) -> int:
+    async def ended(self, limit_s: float = 40.0) -> int:
         """Wait for the exit code."""
         try:
             return await asyncio.to_thread(self._process.wait, limit_s)
@@ -159,6 +159,7 @@ class Rig:
         )
         self._times = TIMES | dict(times)
         self._processes: list[Process] = []
+        self._counted: dict[Path, tuple[int, int]] = {}
 
     async def make_topics(self, catalogue: Catalogue = LOAD_CATALOGUE) -> None:
         """Make the topic of the load with all that belongs to it."""
@@ -198,7 +199,16 @@ class Rig:
         return self._start("command", entry, {"SPILE_STORE": str(self.database), **extra})
 
     def acknowledged(self) -> int:
-        return sum(path.read_bytes().count(b'"outcome":"ok"') for path in self.history.glob("*"))
+        """Count acknowledgements; only what was written since the last look is read."""
+        for path in self.history.glob("*"):
+            position, count = self._counted.get(path, (0, 0))
+            with path.open("rb") as history:
+                history.seek(position)
+                whole, newline, _ = history.read().rpartition(b"\n")
+            if newline:
+                count += whole.count(b'"outcome":"ok"')
+                self._counted[path] = (position + len(whole) + 1, count)
+        return sum(count for _, count in self._counted.values())
 
     async def acknowledges(self, count: int, limit_s: float = 60.0) -> None:
         """Wait until the load has so many acknowledgements."""
@@ -214,7 +224,7 @@ class Rig:
 
     async def stores(self, count: int, limit_s: float = 60.0) -> None:
         """Wait until the store has so many rows."""
-        await eventually(lambda: self.stored() >= count, limit_s, f"{count} rows", 0.02)
+        await eventually(lambda: self.stored() >= count, limit_s, f"{count} rows", 0.05)
 
     def offsets(self) -> dict[tuple[str, int], int]:
         with self._open() as database:

@@ -96,7 +96,7 @@ async def archive_through(stage: Stage, bucket: Bucket, proxy: TcpProxy) -> None
     direct = ArchiveSettings(
         archive=settings["SPILE_ARCHIVE"], archive_endpoint=f"http://{bucket.address}"
     )
-    store = await asyncio.to_thread(open_store, direct)
+    store = await asyncio.to_thread(lambda: open_store(direct, environment="dev"))
     rows = await all_archived(stage, store)
     recovery_s = time.monotonic() - stage.healed_at
     await stage.finish()

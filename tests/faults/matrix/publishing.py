@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.faults.matrix.brokers import SHORT
 from tests.faults.matrix.stage import ENOUGH, Stage, cell, p99
-from tests.faults.rig import DLQ, TOPIC
+from tests.faults.rig import DLQ, TOPIC, eventually
 
 from spile.adapters.delivery import OutgoingEvent
 from spile.adapters.kafka import KafkaAdmin, create_publisher
@@ -245,7 +245,7 @@ async def backlog(stage: Stage) -> None:
     alert_s = await alerted(worker, began)
     started, at = time.monotonic(), rig.stored()
     ingress = rig.acknowledged()
-    await rig.until(lambda: rig.acknowledged() - rig.stored() < 500, 60)
+    await eventually(lambda: rig.acknowledged() - rig.stored() < 500, 60, "catching up", 0.2)
     took_s = time.monotonic() - started
     drained = (rig.stored() - at) / max(took_s, 0.1)
     ingress = (rig.acknowledged() - ingress) / max(took_s, 0.1)

@@ -46,7 +46,7 @@ async def die_again_and_again(stage: Stage, mode: str) -> None:
         await rig.acknowledges(20)
         for _ in range(RUNS):
             worker = rig.worker(f"{mode}:{stage.chance.randint(1, 3)}")
-            code = await worker.ended()
+            code = await worker.ended(60)
             died = code == -signal.SIGKILL and "dies " in worker.log.read_text()
             assert died, f"exit code {code}:\n{worker.tail()}"
             stage.hit()
