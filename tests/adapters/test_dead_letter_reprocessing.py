@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -18,11 +19,13 @@ from spile.adapters.dead_letters import (
     read_retry,
 )
 from spile.adapters.delivery import OutgoingRecord, Record
-from spile.adapters.memory import MemoryCluster
+from spile.adapters.memory import MemoryCluster, MemoryEventBus
+from spile.adapters.subscribing import Retries
 from spile.spi import (
     BrokerUnavailableError,
     InvalidTopicError,
     MessageTooLargeError,
+    RejectedError,
     UnknownTopicError,
 )
 from spile.topics import Catalogue, ConsumerGroup, TopicSpec
@@ -361,3 +364,41 @@ async def test_record_too_large_for_any_queue_leaves_word_and_stays(desk):
     told = await desk.reprocessor.run(DLQ, ReprocessWish())
     assert (told.succeeded, told.failed) == (0, 1)
     assert desk.cluster.records(BILLING) == []
+
+
+async def test_a_subscriber_gets_its_own_letter_again(desk):
+    """A reprocessed message reaches the handler that failed, as it first came, and no other."""
+    broken = True
+    billed, mailed = [], []
+    again = asyncio.Event()
+
+    async def bill(message):
+        billed.append(message.record)
+        if broken:
+            raise RejectedError("no such account")
+        again.set()
+
+    async def mail(message):
+        mailed.append(message.record)
+
+    quick = Retries.tiered((0.01, 0.01, 0.01), limit=0)
+    async with MemoryEventBus(desk.cluster, catalogue=CATALOGUE) as bus:
+        await bus.subscribe(TOPIC, "billing", bill, retries=quick)
+        await bus.subscribe(TOPIC, "mail", mail)
+        await desk.sender.send([OutgoingRecord(TOPIC, b"k", b"v", [("h", b"\xff"), ("h", b"")])])
+        async with asyncio.timeout(5):
+            for count in (1, 2):
+                while len(desk.cluster.records(DLQ)) < count:  # noqa: ASYNC110 - a foreign log
+                    await asyncio.sleep(0.005)
+                broken = count < 2
+                done = await desk.run()
+            await again.wait()
+    assert done.succeeded == 1
+    assert [len(billed), len(mailed)] == [3, 1]
+    first, second, third = billed
+    assert (first.topic, first.partition, first.offset) == (TOPIC, third.partition, 0)
+    for later in (second, third):
+        fields = ("topic", "partition", "offset", "timestamp", "key", "value", "headers")
+        assert [getattr(later, f) for f in fields] == [getattr(first, f) for f in fields]
+    counts = [dict(r.headers).get("x-spile-dlq-replay-count") for r in desk.cluster.records(DLQ)]
+    assert counts == [None, b"1"]
