@@ -45,7 +45,7 @@ KEPT = ROOT / ".spile" / "faults"
 TABLE = ROOT / "docs" / "faults.md"
 SOURCES = ("spi/src", "topics/src", "adapters/src", "services/src", "testkit/src", "tests/faults")
 LIMIT_S = 240.0
-"""After this a cell is killed, or after LIMIT; a quarter should do on a machine that is not busy."""
+"""After this a cell is killed, or after LIMIT; a quarter should do on an idle machine."""
 WANTED_S = 60.0
 
 
