@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from itertools import chain
 
 import pytest
@@ -113,30 +112,21 @@ def question(number):
 
 
 async def test_two_clients(stage):
-    """Clients side by side get their own answers, all of them, well within the floors."""
+    """Clients side by side get their own answers, all of them; the floors are the benchmark's."""
     responder = await stage.responder(answer)
     clients = [await stage.client() for _ in range(2)]
-    await asyncio.gather(*(client.request(question(0), timeout_ms=30_000) for client in clients))
-    took = []
-
-    async def ask(number):
-        started = time.perf_counter()
-        told = await clients[number % 2].request(question(number))
-        took.append(time.perf_counter() - started)
-        return told.total_count
-
     numbers = iter(range(400))
 
     async def worker():
-        return [(number, await ask(number)) for number in numbers]
+        told = []
+        for number in numbers:
+            answered = await clients[number % 2].request(question(number), timeout_ms=30_000)
+            told.append((number, answered.total_count))
+        return told
 
-    started = time.perf_counter()
-    pairs = list(chain.from_iterable(await asyncio.gather(*(worker() for _ in range(5)))))
-    rate = 400 / (time.perf_counter() - started)
+    pairs = chain.from_iterable(await asyncio.gather(*(worker() for _ in range(10))))
     assert sorted(pairs) == [(number, number) for number in range(400)]
-    assert rate > 100
-    assert sorted(took)[379] < 0.5  # 0.1 s is the floor; the machine of a test may be busy
-    assert responder.counts.completed == 402
+    assert responder.counts.completed == 400
     assert [client.counts.duplicates for client in clients] == [0, 0]
 
 

@@ -117,7 +117,7 @@ class Answering(Generic[Asked, Answer]):
         )
 
     async def send(
-        self, answer: BaseModel, *, correlation_id: UUID, request_id: str, until: float
+        self, answer: BaseModel, *, correlation_id: str, request_id: str, until: float
     ) -> bool:
         """
         Publish an answer; returns once it is acknowledged, or nobody can want it any more.
@@ -158,14 +158,14 @@ class Answering(Generic[Asked, Answer]):
                 return False
             await asyncio.sleep(self._backoff.delay(attempt))
 
-    def _event(self, answer: BaseModel, correlation_id: UUID, request_id: str) -> OutgoingEvent:
+    def _event(self, answer: BaseModel, correlation_id: str, request_id: str) -> OutgoingEvent:
         has_failed = isinstance(answer, FailedRequest)
         route = self._failed if has_failed else self._completed
         return OutgoingEvent(
             event_type=route.event_type,
             payload=self._forms[has_failed].filled(answer, {"correlation_id": correlation_id}),
             topic=route.topic,
-            correlation_id=str(correlation_id),
+            correlation_id=correlation_id,
             causation_id=request_id,
             event_id=str(uuid5(_ANSWER_IDS, request_id)),
         )

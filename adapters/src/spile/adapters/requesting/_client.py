@@ -28,7 +28,7 @@ from spile.spi import (
     RequestFailedError,
     SpileError,
 )
-from spile.topics import Catalogue, uuid7
+from spile.topics import Catalogue, uuid7_text
 from spile.topics.events.requests import FailedRequest
 
 log = structlog.get_logger(__name__)
@@ -153,13 +153,10 @@ class RequestClient(Generic[Asked, Answer]):
         """
         self._check_open()
         limit_ms = timeout_ms or self._trio.timeout_ms(payload)
-        correlation = uuid7()
-        name = str(correlation)
+        name = uuid7_text()
         event = OutgoingEvent(
             event_type=self._event_type,
-            payload=self._form.filled(
-                payload, {"correlation_id": correlation, "timeout_ms": limit_ms}
-            ),
+            payload=self._form.filled(payload, {"correlation_id": name, "timeout_ms": limit_ms}),
             topic=self._topic,
             correlation_id=name,
             causation_id=causation_id,
@@ -178,6 +175,9 @@ class RequestClient(Generic[Asked, Answer]):
             outcome = "completed"
         except RequestFailedError:
             outcome = "failed"
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
             raise
         except TimeoutError:
             if not patience.expired():

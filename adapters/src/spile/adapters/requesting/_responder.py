@@ -38,6 +38,15 @@ log = structlog.get_logger(__name__)
 
 _REMEMBERED: Final = 10_000
 _CLOSE_LIMIT_S: Final = 20.0
+_OUTCOMES: Final = (
+    "completed",
+    "failed",
+    "expired",
+    "repeated",
+    "unreadable",
+    "unanswered",
+    "tick",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +149,8 @@ class Responder(Generic[Asked, Answer]):
         self._counts: Counter[str] = Counter()
         self._subscription: ProtocolSubscription | None = None
         self._failure: BaseException | None = None
+        self._outcomes = {name: RESPONSES.labels(trio.name, name) for name in _OUTCOMES}
+        self._shown_running = RESPONSES_RUNNING.labels(trio.name)
 
     @property
     def counts(self) -> ResponderCounts:
@@ -213,7 +224,7 @@ class Responder(Generic[Asked, Answer]):
         try:
             outcome = await self._settle(record)
             self._counts[outcome] += 1
-            RESPONSES.labels(self._trio.name, outcome).inc()
+            self._outcomes[outcome].inc()
             done = progress.end(record.offset)
             partition = (record.topic, record.partition)
             if done is not None and self._progress.get(partition) is progress:
@@ -246,7 +257,7 @@ class Responder(Generic[Asked, Answer]):
             answer = await self._answering.run(request, left_s=left_s)
             acknowledged = await self._answering.send(
                 answer,
-                correlation_id=event.correlation_id,
+                correlation_id=str(event.correlation_id),
                 request_id=request_id,
                 until=until,
             )
@@ -297,7 +308,7 @@ class Responder(Generic[Asked, Answer]):
         await self._bury(record, error)
         headers = dict(record.headers)
         try:
-            correlation_id = UUID(headers["correlation_id"].decode())
+            correlation_id = str(UUID(headers["correlation_id"].decode()))
             request_id = str(UUID(headers["message_id"].decode()))
         except (KeyError, ValueError, AttributeError):
             return
@@ -328,7 +339,7 @@ class Responder(Generic[Asked, Answer]):
 
     def _count_running(self, change: int) -> None:
         self._running += change
-        RESPONSES_RUNNING.labels(self._trio.name).inc(change)
+        self._shown_running.inc(change)
         if self._running:
             self._idle.clear()
         else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
+from uuid import UUID
 
 from pydantic import BaseModel
 
@@ -81,20 +82,52 @@ class Form:
         self._model = model
         self._known = frozenset(model.model_fields)
         self._is_plain = contract.has_fast_path
-        self._optional = frozenset(
-            name for name, field in model.model_fields.items() if field.default is None
-        )
 
     def filled(self, payload: BaseModel, values: Mapping[str, Any]) -> BaseModel | dict[str, Any]:
-        """Return a payload with those of these fields that its model has; as a mapping if equal."""
+        """
+        Return a payload with those of these fields that its model has; as a mapping if equal.
+
+        Args:
+            payload: An instance of the model.
+            values: By name; a correlation id as text.
+        """
         more = {name: value for name, value in values.items() if name in self._known}
         if not self._is_plain or type(payload) is not self._model:
+            if "correlation_id" in more:
+                more["correlation_id"] = UUID(more["correlation_id"])
             return payload.model_copy(update=more)
-        # A tenth of the time of a copy, and shorter to validate: what is not set is left out.
-        optional = self._optional
-        made = {k: v for k, v in payload.__dict__.items() if v is not None or k not in optional}
+        made = _plain(payload)
         made.update(more)
         return made
+
+
+_optional: Final[dict[type[BaseModel], frozenset[str]]] = {}
+
+
+def _plain(model: BaseModel) -> dict[str, Any]:
+    """
+    Return the fields of a model without those that are None by default and still are.
+
+    Half the time to validate, since nothing is copied and nulls need no second look. Only for
+    models with a fast path, whose fields are written under their own names.
+    """
+    kind = type(model)
+    optional = _optional.get(kind)
+    if optional is None:
+        fields = kind.model_fields.items()
+        optional = _optional[kind] = frozenset(n for n, field in fields if field.default is None)
+    made: dict[str, Any] = {}
+    for name, value in model.__dict__.items():
+        if value is None and name in optional:
+            continue
+        if isinstance(value, BaseModel):
+            made[name] = _plain(value)
+        elif isinstance(value, list):
+            items = cast("list[object]", value)
+            made[name] = [_plain(i) if isinstance(i, BaseModel) else i for i in items]
+        else:
+            made[name] = value
+    return made
 
 
 CODE_ANALYSIS: Final = Trio(
