@@ -95,14 +95,27 @@ async def test_a_publisher_that_said_nothing_reports_nothing(make_publisher, clu
 
 
 async def test_reports_come_by_themselves(make_publisher, cluster):
-    """Some time after an event its count is on the bus, while the publisher lives."""
+    """After an event its count, then one empty report that there is no more, then silence."""
     publisher = make_publisher(every_s=0.01)
     await publisher.publish_event(tool_use())
     async with asyncio.timeout(5):
-        while not reports(cluster):  # noqa: ASYNC110 - the bus tells nobody
+        while len(reports(cluster)) < 2:  # noqa: ASYNC110 - the bus tells nobody
             await asyncio.sleep(0.005)
-    assert [(r.sequence, r.final) for r in reports(cluster)] == [(1, False)]
+    assert publisher._audit._timer is None
+    assert [(r.sequence, len(r.rows), r.final) for r in reports(cluster)] == [
+        (1, 1, False),
+        (2, 0, False),
+    ]
     await publisher.close()
+
+
+async def test_an_old_report_does_not_keep_the_last_word_back(make_publisher, cluster):
+    """What could not be written before is written at the close, and the final report after it."""
+    async with make_publisher() as publisher:
+        await publisher.publish_event(tool_use())
+        cluster.faults.fail("send", BrokerUnavailableError("away"))
+        await publisher._audit.report()
+    assert [(r.sequence, r.final) for r in reports(cluster)] == [(1, False), (2, True)]
 
 
 async def test_indefinite_and_refused_events_are_counted_apart(make_publisher, cluster):
@@ -126,10 +139,9 @@ async def test_a_report_that_is_not_acknowledged_is_written_again_as_it_is(make_
         assert reports(cluster) == []
         await publisher.publish_event(tool_use())
         await publisher._audit.report()
-        assert [(r.sequence, r.rows[0].acknowledged) for r in reports(cluster)] == [(1, 1)]
-        await publisher._audit.report()
+        assert [(r.sequence, r.rows[0].acknowledged) for r in reports(cluster)] == [(1, 1), (2, 1)]
     assert totals(cluster) == {(TOOL, "03:04"): 2}
-    assert [r.sequence for r in reports(cluster)] == [1, 2, 3]
+    assert [(r.sequence, r.final) for r in reports(cluster)] == [(1, False), (2, False), (3, True)]
 
 
 async def test_without_the_audit_topic_publishing_goes_on(catalogue, make_publisher):

@@ -54,6 +54,7 @@ class PublishAudit:
 
     A report holds the counts since the report before, each counted once. One that is not
     acknowledged is written again as it is, same sequence and same event id, before any later one.
+    After the last news one empty report follows: the publisher lives and has published no more.
     Where the audit topic is missing, in the catalogue or on the cluster, it is off after one line
     in the log. At most 10,000 rows of topic and minute are kept between reports; events beyond are
     counted together.
@@ -86,6 +87,7 @@ class PublishAudit:
         self._timer: asyncio.TimerHandle | None = None
         self._saying = asyncio.Lock()
         self._tasks = Tasks(_broken)
+        self._speaks = False
         self._off = False
 
     def attach(self, write: Callable[[OutgoingEvent], Awaitable[None]]) -> None:
@@ -121,7 +123,7 @@ class PublishAudit:
             reachable: The broker answered lately; else nothing is tried.
         """
         self._stop_timer()
-        if reachable and (self._rows or self._uncounted or self._sequence):
+        if reachable and (self._has_news or self._sequence):
             try:
                 async with asyncio.timeout(_LAST_WORD_S):
                     await self._report(final=whole)
@@ -158,9 +160,13 @@ class PublishAudit:
 
     async def _report(self, *, final: bool) -> None:
         async with self._saying:
-            if not self._unsaid:
-                self._unsaid.extend(self._taken(final=final))
-            while self._unsaid and not self._off and self._write is not None:
+            taken = False
+            while not self._off and self._write is not None:
+                if not self._unsaid:
+                    if taken or not (final or self._has_news or self._speaks):
+                        break
+                    taken, self._speaks = True, self._has_news
+                    self._unsaid.extend(self._taken(final=final))
                 try:
                     await self._write(self._unsaid[0])
                 except RetriableError as exc:
@@ -174,8 +180,12 @@ class PublishAudit:
             if self._off:
                 self._unsaid.clear()
                 self._rows.clear()
-            elif (self._unsaid or self._rows) and self._timer is None:
+            elif (self._unsaid or self._speaks or self._has_news) and self._timer is None:
                 self._start_timer()
+
+    @property
+    def _has_news(self) -> bool:
+        return bool(self._rows or self._uncounted)
 
     def _taken(self, *, final: bool) -> Iterator[OutgoingEvent]:
         """Make reports of the counts and begin at zero."""

@@ -109,9 +109,10 @@ class _Source:
         return self.reports[max(self.reports)]
 
     def is_cut_off(self, now: datetime) -> bool:
-        """Say whether it fell silent without its last word."""
+        """Say whether it fell silent among news; without any it ends with an empty report."""
         last = self.last
-        return not last.final and now - last.counted_until > _SILENT
+        is_quiet = not last.rows and not last.uncounted
+        return not (last.final or is_quiet) and now - last.counted_until > _SILENT
 
     def is_whole(self) -> bool:
         """Say whether no report between the first and the last one is lacking."""
@@ -127,7 +128,8 @@ def _added_up(sources: dict[str, _Source], window: Window) -> Published:
         open_ended: set[tuple[str, str]] = set()
         if source.is_cut_off(window.now) or not source.is_whole():
             silent.append(f"{last.service}/{last.instance}")
-            open_ended = {(row.topic, minute_of(row.minute)) for row in last.rows}
+            spoken = [report for report in source.reports.values() if report.rows]
+            open_ended = {(r.topic, minute_of(r.minute)) for s in spoken[-1:] for r in s.rows}
         for report in source.reports.values():
             for row in report.rows:
                 place = (row.topic, minute_of(row.minute))
