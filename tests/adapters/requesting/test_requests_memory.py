@@ -536,6 +536,35 @@ async def test_close_of_a_responder_finishes_what_is_in_hand(stage):
     assert stage.committed() == 1
 
 
+async def test_no_more_at_a_time_than_allowed(stage):
+    """Of many requests only so many are in hand; the others wait, also past a close."""
+    running, most = [0], [0]
+    gate = asyncio.Event()
+
+    async def handle(request):
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        await gate.wait()
+        running[0] -= 1
+        return await analyse(request)
+
+    client = await stage.client()
+    first = await stage.responder(handle, concurrency=3)
+    asked = [asyncio.ensure_future(client.request(question(str(n)))) for n in range(30)]
+    await stage.until(lambda: len(stage.cluster.records(ASKED)) == 30 and running[0] == 3)
+    assert first.counts.running == 3
+    closing = asyncio.ensure_future(first.close())
+    await asyncio.sleep(0.01)
+    gate.set()
+    await closing
+    assert first.counts.completed == 3
+    await stage.responder(handle, concurrency=3)
+    answers = await asyncio.gather(*asked)
+    assert [told.patterns[0].name for told in answers] == [str(n) for n in range(30)]
+    assert most[0] == 3
+    assert client.counts.duplicates == 0
+
+
 async def test_two_responders_share(stage):
     """Responders of one group share the requests; each is answered once."""
     client = await stage.client()

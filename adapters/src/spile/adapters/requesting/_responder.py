@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Self
@@ -139,7 +139,9 @@ class Responder(Generic[Asked, Answer]):
         )
         self._tasks = Tasks(self._broken)
         self._concurrency = concurrency
-        self._slots = asyncio.Semaphore(concurrency)
+        self._line: deque[tuple[ProtocolRecord, Progress]] = deque()
+        self._held_back = False
+        self._closing = False
         self._begun = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -191,6 +193,8 @@ class Responder(Generic[Asked, Answer]):
         subscription = self._subscription
         if subscription is None:
             return
+        self._closing = True
+        self._line.clear()
         await subscription.pause()
         try:
             async with asyncio.timeout(_CLOSE_LIMIT_S):
@@ -208,19 +212,32 @@ class Responder(Generic[Asked, Answer]):
         await self.close()
 
     async def _take(self, records: Sequence[ProtocolRecord]) -> None:
-        """Begin with requests, as many at a time as may run; the subscription's handler."""
+        """Take requests in line; the subscription's handler, which must not be long about it."""
         await self._begun.wait()
+        if self._closing:
+            return
         for record in records:
-            await self._slots.acquire()
             partition = (record.topic, record.partition)
             progress = self._progress.get(partition)
             if progress is None or not progress.follows(record.offset):
                 progress = self._progress[partition] = Progress()
             progress.begin(record.offset)
+            self._line.append((record, progress))
+        self._start_next()
+        if len(self._line) > self._concurrency and self._subscription is not None:
+            self._held_back = True
+            await self._subscription.pause()
+
+    def _start_next(self) -> None:
+        """Begin with requests, as many at a time as may run."""
+        while self._line and self._running < self._concurrency and not self._closing:
+            record, progress = self._line.popleft()
             self._count_running(1)
             self._tasks.start(self._serve(record, progress), "request")
 
     async def _serve(self, record: ProtocolRecord, progress: Progress) -> None:
+        subscription = self._subscription
+        assert subscription is not None  # noqa: S101 - set before the first request
         try:
             outcome = await self._settle(record)
             self._counts[outcome] += 1
@@ -228,11 +245,13 @@ class Responder(Generic[Asked, Answer]):
             done = progress.end(record.offset)
             partition = (record.topic, record.partition)
             if done is not None and self._progress.get(partition) is progress:
-                assert self._subscription is not None  # noqa: S101 - set before the first request
-                self._subscription.done({partition: done})
+                subscription.done({partition: done})
         finally:
-            self._slots.release()
             self._count_running(-1)
+            self._start_next()
+        if self._held_back and len(self._line) <= self._concurrency // 2 and not self._closing:
+            self._held_back = False
+            await subscription.resume()
 
     async def _settle(self, record: ProtocolRecord) -> str:
         """Bring one request to its end, and say which."""
