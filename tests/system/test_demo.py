@@ -88,6 +88,7 @@ def test_demo_counts_agree_and_nothing_is_left(start, tmp_path):
     assert facts["published"] == facts["imported"] + facts["generated"]
     assert facts["published"] == facts["acknowledged"] == facts["persisted"]
     assert (facts["lost"], facts["duplicated"], facts["failures"]) == (0, 0, {})
+    assert (facts["archived"], facts["archive_findings"]) == (facts["acknowledged"], [])
     assert sum(facts["event_types"].values()) == facts["persisted"]
     calls = sum(tool["count"] for tool in facts["tools"])
     assert calls == facts["event_types"]["POST_TOOL_USE"]
@@ -106,7 +107,7 @@ def test_demo_is_plain_where_there_is_no_terminal(start):
     output, _ = process.communicate(timeout=_LIMIT_S)
     assert process.returncode == 0, output
     assert "\x1b" not in output
-    for expected in ("Kafka", "topics", "worker ready", "recorded session", "lost", "Read"):
+    for expected in ("Kafka", "topics", "archiver ready", "recorded session", "lost", "Read"):
         assert expected in output
 
 

@@ -48,12 +48,12 @@ def demo(
     keep_data: bool,
 ) -> None:
     """
-    Start Kafka and a persistence worker, let agents work, and count what arrives.
+    Start Kafka and the workers, let agents work, and count what arrives.
 
-    Imports a recorded session of a coding agent, publishes made-up workflows, and compares the
-    worker's store with what was acknowledged. Uses the Kafka of SPILE_BOOTSTRAP_SERVERS when it is
-    set; no other persistence worker may run there. Ends with 1 when an event was lost, stored
-    twice or not acknowledged. Leaves nothing behind, unless told to.
+    Imports a recorded session of a coding agent, publishes made-up workflows, and compares store
+    and archive with what was acknowledged. Uses the Kafka of SPILE_BOOTSTRAP_SERVERS when it is
+    set; no other workers may run there. Ends with 1 when an event was lost, stored twice, not
+    archived or not acknowledged. Leaves nothing behind, unless told to.
     """
     options = DemoOptions(
         rate=rate,

@@ -50,10 +50,10 @@ async def _awaited(result: Awaitable[tuple[list[str], Any]]) -> tuple[list[str],
 def open_worker(
     stack: contextlib.ExitStack, screen: Screen, folder: Path, bootstrap: str, *, keep: bool
 ) -> WorkerProcess:
-    with screen.step("starting the persistence worker") as say:
+    with screen.step("starting the workers") as say:
         worker = stack.enter_context(WorkerProcess(folder, bootstrap, scratch=not keep))
         worker.wait_until_ready()
-        say(f"persistence worker ready, process {worker.pid}")
+        say(f"persistence and archiver ready, process {worker.pid}")
     return worker
 
 

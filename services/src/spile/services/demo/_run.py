@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from spile.adapters.kafka import KafkaSettings, create_publisher
 from spile.adapters.publishing import EventPublisher
+from spile.services.demo._archive import Archived, look
 from spile.services.demo._parts import (
     ApplyTopics,
     log_to,
@@ -39,6 +40,7 @@ from spile.topics import Catalogue
 _SERVICE = "agent"
 _CATCH_UP_LIMIT_S = 30.0
 _POLL_S = 0.02
+_ARCHIVE_POLL_S = 0.3
 _REFRESH_S = 0.1
 _SEEDS = 1_000_000
 
@@ -116,6 +118,7 @@ def _run(
     places = Places(
         bootstrap_servers=bootstrap,
         store=str(worker.store),
+        archive=str(worker.archive),
         worker=worker.url,
         folder=str(folder),
         kept=options.keep_data,
@@ -215,7 +218,16 @@ class _Demo:
         with self._screen.step("waiting for the store") as say:
             done = await self._caught_up()
             say("the store has all of it" if done else "the store did not catch up within 30 s")
-        summary = await asyncio.to_thread(self._summary)
+        with self._screen.step("waiting for the archive, which closes its files") as say:
+            archived = await self._archived()
+            say(
+                "the archive has all of it, and proves it"
+                if archived.is_whole
+                else "the archive did not catch up within 30 s"
+                if archived.missing
+                else "the archive is not whole"
+            )
+        summary = await asyncio.to_thread(self._summary, archived)
         self._screen.show(summary)
         if summary.audit.lost and not self._places.own_broker:
             self._screen.say(
@@ -242,14 +254,25 @@ class _Demo:
                 raise BrokerUnavailableError(f"the store cannot be read: {self._watch.failure}")
             if not self._worker.alive:
                 raise BrokerUnavailableError(
-                    f"the persistence worker ended; its log ends:\n{self._worker.log_tail()}"
+                    f"the workers' process ended; its log ends:\n{self._worker.log_tail()}"
                 )
             if loop.time() > deadline:
                 return False
             await asyncio.sleep(_POLL_S)
         return True
 
-    def _summary(self) -> Summary:
+    async def _archived(self) -> Archived:
+        """Look at the archive until every acknowledged event is there, or for too long."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _CATCH_UP_LIMIT_S
+        wanted = self._stopwatch.acknowledged_ids()
+        while True:
+            found = await asyncio.to_thread(look, self._worker.archive, wanted)
+            if not found.missing or not self._worker.alive or loop.time() > deadline:
+                return found
+            await asyncio.sleep(_ARCHIVE_POLL_S)
+
+    def _summary(self, archived: Archived) -> Summary:
         watched = self._stopwatch
         acknowledged = watched.acknowledged_ids()
         to_acknowledged, to_persisted = spreads(
@@ -265,6 +288,7 @@ class _Demo:
             published=len(watched.flights),
             acknowledged=len(acknowledged),
             audit=audit(self._worker.store, acknowledged),
+            archived=archived,
             to_acknowledged=to_acknowledged,
             to_persisted=to_persisted,
             failures=watched.failures,
@@ -311,10 +335,12 @@ def _say_where(screen: Screen, places: Places) -> None:
     for line in (
         f"SPILE_STORE={places.store} spile events tail",
         f"SPILE_STORE={places.store} spile events count --by tool_name",
+        f"SPILE_ARCHIVE={places.archive} spile archive ls",
         f"curl {places.worker}/metrics",
         f"{kafka} spile topics plan",
         f"{kafka} spile import FILE",
-        f"{kafka} SPILE_STORE={places.store} spile audit",
+        f"{kafka} spile dlq list",
+        f"{kafka} SPILE_STORE={places.store} SPILE_ARCHIVE={places.archive} spile audit",
     ):
         screen.say(f"   {escape(line)}")
     screen.say()
@@ -323,7 +349,7 @@ def _say_where(screen: Screen, places: Places) -> None:
 def _say_what_next(screen: Screen, places: Places, seed: int) -> None:
     screen.say()
     if places.kept:
-        screen.say(escape(f" Kept in {places.folder}: events.db, worker.log, demo.log"))
+        screen.say(escape(f" Kept in {places.folder}: events.db, archive, worker.log, demo.log"))
         screen.say(escape(f"   SPILE_STORE={places.store} spile events query --tool run_tests"))
     else:
         screen.say("[dim] Everything was cleaned up; --keep-data keeps the store and the logs.[/]")

@@ -77,13 +77,17 @@ class Screen:
 def _verdict(summary: Summary) -> Text:
     if summary.is_good:
         return Text(
-            f" Every one of {summary.acknowledged:,} acknowledged events is in the store, once.",
+            f" Every one of {summary.acknowledged:,} acknowledged events is in the store, once,"
+            " and in the archive.",
             "bold green",
         )
     lost, doubled = summary.audit.lost, summary.audit.duplicated
     missing = summary.published - summary.acknowledged
+    archived = summary.archived
+    wrong = "".join(f"\n archive: {finding}" for finding in archived.findings)
     return Text(
-        f" Not as promised: {lost:,} lost, {doubled:,} duplicated, {missing:,} not acknowledged.",
+        f" Not as promised: {lost:,} lost, {doubled:,} duplicated, {missing:,} not acknowledged,"
+        f" {archived.missing:,} not archived.{wrong}",
         "bold red",
     )
 
@@ -103,18 +107,20 @@ def _table(*titles: str) -> Table:
 
 
 def _counts(summary: Summary) -> Table:
-    audit = summary.audit
+    audit, archived = summary.audit, summary.archived
     table = _table("events", "", "")
     notes = {
         "published": f"{summary.imported} recorded,"
         f" {summary.published - summary.imported:,} of {summary.workflows} made-up workflows",
         "acknowledged": "by all in-sync replicas",
         "persisted": "found in the worker's store by SQL",
+        "archived": f"in {archived.objects} Avro files, {archived.size_bytes / 1024:,.0f} KiB",
     }
     for name, count in (
         ("published", summary.published),
         ("acknowledged", summary.acknowledged),
         ("persisted", audit.persisted),
+        ("archived", archived.events),
         ("lost", audit.lost),
         ("duplicated", audit.duplicated),
     ):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from spile.services.demo._archive import Archived
 from spile.services.demo._store import POLL_S, Audit, percentile
 from spile.services.demo._traffic import Flight
 
@@ -42,6 +43,7 @@ class Places:
     Attributes:
         bootstrap_servers: The Kafka.
         store: The event store's file.
+        archive: The archive's folder.
         worker: Base URL of the worker's health and metrics.
         folder: What this run wrote.
         kept: Whether the folder is still there afterwards.
@@ -50,6 +52,7 @@ class Places:
 
     bootstrap_servers: str
     store: str
+    archive: str
     worker: str
     folder: str
     kept: bool
@@ -71,6 +74,7 @@ class Summary:
         published: Events handed to the publisher.
         acknowledged: Events that it confirmed.
         audit: What the store says.
+        archived: What the archive says.
         to_acknowledged: Times of the made-up events, from publish to its return.
         to_persisted: Times of the made-up events, from publish to the row in the store.
         failures: Why events were not acknowledged.
@@ -87,6 +91,7 @@ class Summary:
     published: int
     acknowledged: int
     audit: Audit
+    archived: Archived
     to_acknowledged: Spread
     to_persisted: Spread
     failures: Mapping[str, str]
@@ -95,10 +100,11 @@ class Summary:
 
     @property
     def is_good(self) -> bool:
-        """Whether all was acknowledged, nothing was lost and nothing is there twice."""
+        """Whether all was acknowledged, is stored once and archived."""
         return (
             self.published == self.acknowledged == self.audit.persisted
             and self.audit.lost == self.audit.duplicated == 0
+            and self.archived.is_whole
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -107,6 +113,8 @@ class Summary:
             "published": self.published,
             "acknowledged": self.acknowledged,
             "persisted": self.audit.persisted,
+            "archived": self.archived.events,
+            "archive_findings": list(self.archived.findings),
             "lost": self.audit.lost,
             "duplicated": self.audit.duplicated,
             "imported": self.imported,

@@ -1,4 +1,4 @@
-"""The persistence worker as a process of its own."""
+"""The workers, in a process of their own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
@@ -20,33 +21,37 @@ from spile.testkit.broker import OwnedProcess
 _POLL_S = 0.02
 _READY_LIMIT_S = 30.0
 _DRAIN_LIMIT_S = 15.0
+_WINDOW_S = "2"  # a person waits for the archive
 
 
 class WorkerProcess:
     """
-    `python -m spile.services.persistence`, started here and ended here; a context manager.
+    `spile run all`, started here and ended here; a context manager.
 
     Leaving sends SIGTERM, so that it drains, and SIGKILL when it does not end within 15 s. It ends
     with this process, whatever ends that.
 
     Args:
-        folder: Where store and log go.
+        folder: Where store, archive and log go.
         bootstrap_servers: The Kafka that it reads.
         scratch: Delete the folder even if this process is killed.
     """
 
     def __init__(self, folder: Path, bootstrap_servers: str, *, scratch: bool) -> None:
         self.store = folder / "events.db"
+        self.archive = folder / "archive"
         self.log = folder / "worker.log"
         self.url = ""
         self._process = OwnedProcess(
-            [sys.executable, "-m", "spile.services.persistence"],
+            [sys.executable, "-m", "spile.services.command", "run", "all"],
             log=self.log,
             scratch=folder if scratch else None,
             environment={
-                **os.environ,
+                **_without_archive(os.environ),
                 "SPILE_BOOTSTRAP_SERVERS": bootstrap_servers,
                 "SPILE_STORE": str(self.store),
+                "SPILE_ARCHIVE": str(self.archive),
+                "SPILE_ARCHIVE_WINDOW_S": _WINDOW_S,
                 "SPILE_HTTP_HOST": "127.0.0.1",
                 "SPILE_HTTP_PORT": "0",
                 "SPILE_LOG_LEVEL": "info",
@@ -93,7 +98,7 @@ class WorkerProcess:
             if not self.alive or time.monotonic() > deadline:
                 verb = "was not ready within 30 s" if self.alive else "ended"
                 raise BrokerUnavailableError(
-                    f"the persistence worker {verb}; its log ends:\n{self.log_tail()}"
+                    f"the workers' process {verb}; its log ends:\n{self.log_tail()}"
                 )
             time.sleep(_POLL_S)
 
@@ -122,3 +127,8 @@ class WorkerProcess:
                 if isinstance(entry, dict) and "http" in entry:
                     return str(cast("dict[str, Any]", entry)["http"])
         return ""
+
+
+def _without_archive(environment: Mapping[str, str]) -> dict[str, str]:
+    """Leave out where a person archives otherwise, and how."""
+    return {name: v for name, v in environment.items() if not name.startswith("SPILE_ARCHIVE")}
