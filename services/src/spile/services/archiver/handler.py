@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from itertools import groupby
 from types import TracebackType
 from typing import Final, Self
 
 import structlog
 
-from spile.adapters.delivery import Backoff, OutgoingRecord, Tasks, plain_headers
+from spile.adapters.delivery import Backoff, OutgoingRecord, Tasks
+from spile.services.archiver._assignment import Assignment, tick
 from spile.services.archiver._metrics import (
     BYTES,
     ERRORS,
@@ -27,12 +26,7 @@ from spile.services.archiver._metrics import (
     UPLOAD_SECONDS,
 )
 from spile.services.archiver._uploading import OvertakenError, archive, newest_manifest
-from spile.services.archiver.objects import (
-    CuttingRule,
-    Manifest,
-    PartitionCutter,
-    SealedObject,
-)
+from spile.services.archiver.objects import CuttingRule, Manifest
 from spile.services.archiver.stores import ArchiveStore
 from spile.spi import (
     ClosedError,
@@ -42,95 +36,15 @@ from spile.spi import (
     RetriableError,
     SpileError,
 )
-from spile.topics import TICK
 
 log = structlog.get_logger(__name__)
 
 _INLINE_RECORDS: Final = 100
-_WAITING_OBJECTS: Final = 2
 _QUIET_S: Final = 5.0
 _AGAIN_S: Final = 60.0
 _DRY_S: Final = 2.0
 _TOLD_AFTER: Final = 2
 _BACKOFF: Final = Backoff(initial_s=0.2, max_s=15.0, jitter=0.5)
-
-
-class _Partition:
-    """
-    One assignment of one partition; the next assignment makes a new one.
-
-    Attributes:
-        key: Which one.
-        cutter: Makes its objects.
-        next: Offset to read next; None before the first record of a partition without an archive.
-        done: Offset up to which all is archived.
-        waiting: Objects that are not archived yet, in order; the first one is being uploaded.
-        current: Whether this is still the assignment that counts.
-        failures: Uploads in a row that failed.
-        trouble: Why the last one did.
-        paused: Whether nothing more is read.
-        dry: Whether it got nothing although it alone was not paused.
-        made_at: When it was assigned; monotonic seconds, as the next two.
-        came_at: When its last record came.
-        ticked_at: When the open object was sent a tick.
-        told: Whether the group was told where the archive stands.
-    """
-
-    __slots__ = (
-        "came_at",
-        "current",
-        "cutter",
-        "done",
-        "dry",
-        "failures",
-        "key",
-        "made_at",
-        "next",
-        "paused",
-        "ticked_at",
-        "told",
-        "trouble",
-        "waiting",
-    )
-
-    def __init__(
-        self, key: PartitionKey, rule: CuttingRule, position: int | None, now: float
-    ) -> None:
-        self.key = key
-        self.cutter = PartitionCutter(rule, *key, position=position)
-        self.next = self.done = position
-        self.waiting: deque[SealedObject] = deque()
-        self.current = True
-        self.failures = 0
-        self.trouble: str | None = None
-        self.paused = False
-        self.dry = False
-        self.made_at = self.came_at = now
-        self.ticked_at = -math.inf
-        self.told = position is None
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes in memory."""
-        return self.cutter.held_bytes + sum(len(sealed.data) for sealed in self.waiting)
-
-    @property
-    def blocked(self) -> bool:
-        """Whether it has to wait for the archive before it may read on."""
-        return len(self.waiting) >= (1 if self.failures else _WAITING_OBJECTS)
-
-    def cut(self, records: Iterable[ProtocolRecord]) -> list[SealedObject]:
-        """Take records; return the objects that they complete."""
-        sealed: list[SealedObject] = []
-        for record in records:
-            if self.next is not None and record.offset < self.next:
-                continue  # delivered again
-            if self.done is None:
-                self.done = record.offset
-            self.next = record.offset + 1
-            if (made := self.cutter.add(record)) is not None:
-                sealed.append(made)
-        return sealed
 
 
 class Archiver:
@@ -176,8 +90,8 @@ class Archiver:
         self._clock = clock
         self._threads = ThreadPoolExecutor(uploads, thread_name_prefix="archive")
         self._tasks = Tasks(self._fail)
-        self._partitions: dict[PartitionKey, _Partition] = {}
-        self._favoured: tuple[_Partition, float] | None = None
+        self._partitions: dict[PartitionKey, Assignment] = {}
+        self._favoured: tuple[Assignment, float] | None = None
         self._subscription: ProtocolSubscription | None = None
         self._failure: BaseException | None = None
         self._away: str | None = None
@@ -219,7 +133,7 @@ class Archiver:
         for partition, manifest in zip(partitions, newest, strict=True):
             position = None if manifest is None else manifest.next_position
             self._drop(partition)
-            self._partitions[partition] = _Partition(
+            self._partitions[partition] = Assignment(
                 partition, self._rule, position, time.monotonic()
             )
             if position is not None:
@@ -288,7 +202,7 @@ class Archiver:
         if sealed and idle:
             self._tasks.start(self._upload(part), f"archive: {partition[0]}[{partition[1]}]")
 
-    async def _upload(self, part: _Partition) -> None:
+    async def _upload(self, part: Assignment) -> None:
         """Bring what waits into the archive, in order, however long it takes."""
         while part.waiting and part.current:
             sealed = part.waiting[0]
@@ -315,7 +229,7 @@ class Archiver:
             self._tell(part)
             await self._balance()
 
-    async def _wait_after(self, part: _Partition, error: RetriableError) -> None:
+    async def _wait_after(self, part: Assignment, error: RetriableError) -> None:
         part.failures += 1
         part.trouble = str(error)
         ERRORS.labels(type(error).__name__).inc()
@@ -331,7 +245,7 @@ class Archiver:
         await self._balance()
         await asyncio.sleep(delay_s)
 
-    def _tell(self, part: _Partition) -> None:
+    def _tell(self, part: Assignment) -> None:
         """Tell the group up to where the partition is archived."""
         if self._subscription is not None and part.done is not None:
             self._subscription.done({part.key: part.done})
@@ -392,7 +306,7 @@ class Archiver:
         if resume:
             await subscription.resume([part.key for part in resume])
 
-    def _choose(self, free: Sequence[_Partition]) -> _Partition | None:
+    def _choose(self, free: Sequence[Assignment]) -> Assignment | None:
         """Return the partition to read on although memory is short."""
         now = time.monotonic()
         if self._favoured is not None:
@@ -422,7 +336,7 @@ class Archiver:
             if idle and self._subscription is not None:
                 await self._tick(self._subscription, idle)
 
-    def _is_due(self, part: _Partition, now: float) -> bool:
+    def _is_due(self, part: Assignment, now: float) -> bool:
         """Say whether an object is open for too long although its partition gave nothing more."""
         first_ms = part.cutter.first_timestamp
         if first_ms is None or part.paused or part.waiting:
@@ -435,7 +349,7 @@ class Archiver:
             and now - part.ticked_at >= _AGAIN_S
         )
 
-    async def _tick(self, subscription: ProtocolSubscription, idle: Sequence[_Partition]) -> None:
+    async def _tick(self, subscription: ProtocolSubscription, idle: Sequence[Assignment]) -> None:
         """Publish a tick to each of these; those that belong to others by now are dropped."""
         try:
             mine = await subscription.lag()
@@ -445,15 +359,7 @@ class Archiver:
                         self._drop(part.key)
                     continue
                 part.ticked_at = time.monotonic()
-                await self._publish(_tick(part.key, self._clock()))
+                await self._publish(tick(part.key, self._clock()))
                 TICKS.inc()
         except SpileError as exc:
             log.warning("idle partitions not closed now", reason=str(exc))
-
-
-def _tick(partition: PartitionKey, now: float) -> OutgoingRecord:
-    headers = plain_headers(
-        source="archiver", event_type=TICK, now=datetime.fromtimestamp(now, UTC)
-    )
-    # With a key and no value, so that compacted topics take it and forget it.
-    return OutgoingRecord(partition[0], TICK.encode(), None, headers, partition[1])
