@@ -120,7 +120,9 @@ class Shop:
                 self.handle,
                 offsets=self.store if self.with_offsets else None,
                 options=SubscriptionOptions(
-                    max_batch_records=8, backoff=Backoff(initial_s=0.3, max_s=2.0)
+                    max_batch_records=8,
+                    poll_timeout_s=1.0,
+                    backoff=Backoff(initial_s=0.3, max_s=2.0),
                 ),
             )
             try:

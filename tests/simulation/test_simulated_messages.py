@@ -9,7 +9,7 @@ from collections import Counter
 from spile.adapters.dead_letters import DeadLetterQueue
 from spile.adapters.delivery import Backoff, OutgoingRecord
 from spile.adapters.memory import MemorySource
-from spile.adapters.subscribing import Retries, Subscription
+from spile.adapters.subscribing import Retries, Subscription, SubscriptionOptions
 from spile.spi import BrokerUnavailableError, RetriableError, UndecodableError
 from spile.testkit.ledger import Outcome
 from spile.testkit.simulation import Book, FaultRates, Simulation, simulate
@@ -82,6 +82,7 @@ class Shop:
                 group_id=GROUP,
                 dead_letters=DeadLetterQueue(self.cluster.sender(), group=GROUP),
                 retries=self.retries,
+                options=SubscriptionOptions(poll_timeout_s=1.0),
             )
             try:
                 await subscription.start()

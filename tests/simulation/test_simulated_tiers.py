@@ -146,7 +146,7 @@ class Shop:
             dead_letters=DeadLetterQueue(sender, group=GROUP),
             retries=Retries.tiered(TIERS, limit=1),
             parking=Parking(sender=sender, topics=self.topics, wall_clock=self.sim.clock.time),
-            options=SubscriptionOptions(max_batch_records=20),
+            options=SubscriptionOptions(max_batch_records=20, poll_timeout_s=1.0),
         )
 
     def dead(self) -> dict[str, float]:

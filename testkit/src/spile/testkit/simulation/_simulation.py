@@ -79,7 +79,7 @@ class Simulation:
         while not holds():
             if self.loop.time() > end:
                 raise AssertionError(f"after {limit_s:.0f} virtual seconds still not: {what}")
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(1.0)
 
     def _note_change(self, process: Process) -> None:
         state = "died" if process.dead else "stopped" if process.stopped else "went on"
