@@ -15,8 +15,9 @@ from spile.adapters.delivery._records import OutgoingRecord, WireHeaders
 from spile.adapters.retrying import RetryTopics
 from spile.adapters.subscribing._guard import FailureGuard
 from spile.adapters.subscribing._observer import SubscriptionObserver
+from spile.adapters.subscribing._options import SubscriptionOptions
 from spile.adapters.subscribing._retries import Parking, Retries
-from spile.adapters.subscribing._subscription import Subscription, SubscriptionOptions
+from spile.adapters.subscribing._subscription import Subscription
 from spile.spi import (
     BatchHandler,
     ClosedError,

@@ -6,6 +6,7 @@ from spile.adapters.subscribing._observer import (
     SilentObserver,
     SubscriptionObserver,
 )
+from spile.adapters.subscribing._options import SubscriptionOptions
 from spile.adapters.subscribing._reading import (
     EventReader,
     ReceivedEvent,
@@ -13,7 +14,6 @@ from spile.adapters.subscribing._reading import (
 from spile.adapters.subscribing._retries import DEFAULT_TIERS_S, Parking, Retries
 from spile.adapters.subscribing._subscription import (
     Subscription,
-    SubscriptionOptions,
 )
 
 __all__ = [
