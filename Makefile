@@ -10,7 +10,7 @@ STAMP := .venv/installed
 MEMBERS := spi topics adapters testkit services
 TARGETS ?= # images to build; empty builds all of deploy/Dockerfile
 
-.PHONY: help setup java demo test test-fast test-faults check fmt up down status topics run \
+.PHONY: help setup java postgres demo test test-fast test-faults check fmt up down status topics run \
   dlq-list dlq-show dlq-reprocess dlq-purge bench build images lock schemas clean
 
 help: ## Show this list
@@ -24,16 +24,19 @@ $(STAMP): requirements.lock scripts/setup $(MEMBERS:%=%/pyproject.toml)
 java: $(STAMP)
 	@scripts/ensure-java
 
+postgres:
+	@scripts/ensure-postgres
+
 demo: java ## Publish, persist and count real agent activity; STAY=1 keeps it up, JSON=FILE, ARGS="..."
 	@$(BIN)/spile demo $(if $(STAY),--stay) $(if $(JSON),--json $(JSON)) $(ARGS)
 
-test: java ## Run all tests on a real broker; ARGS="-k name" chooses
+test: java postgres ## Run all tests on a real broker; ARGS="-k name" chooses
 	@$(PYTEST) $(ARGS)
 
 test-fast: $(STAMP) ## Run the tests that need no broker
 	@$(PYTEST) -m "not kafka and not faults" $(ARGS)
 
-test-faults: java ## Run the fault matrix, write docs/faults.md; ONLY=F5,F6 SEEDS=1 KEEP=1 (old results too)
+test-faults: java postgres ## Run the fault matrix, write docs/faults.md; ONLY=F5,F6 SEEDS=1 KEEP=1 (old results too)
 	@ONLY="$(ONLY)" SEEDS="$(SEEDS)" KEEP="$(KEEP)" JOBS="$(JOBS)" LIMIT="$(LIMIT)" $(BIN)/python -m tests.faults.matrix
 
 check: $(STAMP) ## Check format, lint, types, architecture and contracts
