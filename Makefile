@@ -31,12 +31,13 @@ demo: java ## Publish, persist and count real agent activity; STAY=1 keeps it up
 	@$(BIN)/spile demo $(if $(STAY),--stay) $(if $(JSON),--json $(JSON)) $(ARGS)
 
 test: java postgres ## Run all tests on a real broker; ARGS="-k name" chooses
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) -m "not go" $(ARGS)
 
 test-fast: $(STAMP) ## Run the tests that need no broker
-	@$(PYTEST) -m "not kafka and not faults" $(ARGS)
+	@$(PYTEST) -m "not kafka and not faults and not go" $(ARGS)
 
 test-faults: java postgres ## Run the fault matrix, write docs/faults.md; ONLY=F5,F6 SEEDS=1 KEEP=1 (old results too)
+	@if [ -z "$(ONLY)" ] && command -v go >/dev/null; then $(PYTEST) -m go; fi
 	@ONLY="$(ONLY)" SEEDS="$(SEEDS)" KEEP="$(KEEP)" JOBS="$(JOBS)" LIMIT="$(LIMIT)" $(BIN)/python -m tests.faults.matrix
 
 check: $(STAMP) ## Check format, lint, types, architecture and contracts

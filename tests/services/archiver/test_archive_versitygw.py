@@ -17,7 +17,7 @@ from spile.services.archiver.stores._s3 import S3Store
 
 VERSION = "1.8.0"
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.go, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
