@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from spile.adapters.delivery import OutgoingRecord
 from spile.adapters.subscribing import FailureGuard, Retries
 from spile.spi import BatchFailedError, ConfigurationError, RejectedError, TooManyFailuresError
 
@@ -167,3 +168,21 @@ async def test_tiers_need_committed_offsets(retry_bench):
 
     with pytest.raises(ConfigurationError, match="manual commits"):
         await retry_bench.batches(handle, manual_commit=True, retries=Retries.tiered())
+
+
+@pytest.mark.parametrize("tiers", [(), (0.01,)])
+async def test_ticks_pass_unseen(retry_bench, tiers):
+    """Ticks are acknowledged without the handler, wherever their event type stands."""
+    bench = retry_bench
+    seen: list[bytes] = []
+
+    async def handle(batch):
+        seen.extend(record.value for record in batch)
+
+    await bench.batches(handle, retries=Retries(tiers=tiers))
+    plain = [("a", b"1")] * 5
+    for headers in ([("event_type", b"TICK")], [*plain, ("event_type", b"TICK"), ("b", b"2")]):
+        await bench.sender.send([OutgoingRecord(bench.topic, None, b"tick", headers, 0)])
+    await bench.send(b"v", partition=0)
+    await bench.until(lambda: bench.cluster.committed(bench.group)[bench.topic, 0] == 3)
+    assert seen == [b"v"]

@@ -13,7 +13,7 @@ from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.subscribing._holding import Committer, Holding
 from spile.adapters.subscribing._lanes import Chunk
 from spile.adapters.subscribing._observer import SubscriptionObserver
-from spile.adapters.subscribing._ticks import is_tick
+from spile.adapters.subscribing._ticks import without_ticks
 from spile.spi import (
     BatchHandler,
     PartitionKey,
@@ -192,9 +192,9 @@ class BatchLane:
         batch.taken = self._max_records - free
         self._buffered -= batch.taken
         batch.records = parts[0] if len(parts) == 1 else _join(parts)
-        if self._skip_ticks and any(map(is_tick, batch.records)):
-            batch.records = [record for record in batch.records if not is_tick(record)]
-            batch.counts = Counter(record.topic for record in batch.records)
+        if self._skip_ticks and (kept := without_ticks(batch.records)) is not batch.records:
+            batch.records = kept
+            batch.counts = Counter(record.topic for record in kept)
         return batch
 
     async def _handle(self, batch: _Batch) -> None:

@@ -19,7 +19,7 @@ from spile.adapters.subscribing._holding import Holding
 from spile.adapters.subscribing._lanes import Chunk
 from spile.adapters.subscribing._observer import SubscriptionObserver
 from spile.adapters.subscribing._retries import Retries
-from spile.adapters.subscribing._ticks import is_tick
+from spile.adapters.subscribing._ticks import without_ticks
 from spile.adapters.subscribing._yard import Yard
 from spile.adapters.subscribing._yards import Yards
 from spile.spi import BatchHandler, PartitionKey, PermanentError, ProtocolRecord, SchemaError
@@ -392,9 +392,7 @@ class TieredBatches:
 
 def _apart(yard: Yard, chunk: Chunk) -> tuple[Chunk, list[OutgoingRecord]]:
     """Take ticks out of a chunk, and what must wait behind parked records of its key."""
-    if any(map(is_tick, chunk)):
-        chunk = [record for record in chunk if not is_tick(record)]
-    lot = yard.lot
+    chunk, lot = without_ticks(chunk), yard.lot
     if lot.is_empty:
         return chunk, []
     kept: list[ProtocolRecord] = []
