@@ -66,6 +66,16 @@ def test_table_has_sums_and_worst_figures(one, tmp_path):
         "| F0 none | nothing | 2 | 10 | 4,200 | 0 | 0 | 0 | 9.0 s | 0.5 s | peak 12 MiB; dead 2 |"
     ) in lines
     assert "| M0 | broken | 2 | 4,200 | 14 lost |" in lines
+    assert not any("KEEP" in line for line in lines)
+
+
+def test_table_names_what_is_of_other_sources(one, tmp_path):
+    """A kept result of earlier sources is not passed off as one of these."""
+    write_table(tmp_path / "faults.md", [(one, [{**RESULT, "source": "a"}])], "b")
+    assert (
+        "Kept from runs of earlier sources (KEEP=1): F0 none."
+        in (tmp_path / "faults.md").read_text()
+    )
 
 
 def test_every_fault_of_the_list_is_a_cell():

@@ -254,7 +254,7 @@ def _write(seeds: range, source: str) -> None:
             _say(f"{TABLE.name} is not written: {cell.name} is missing")
             return
         rows.append((cell, results))
-    write_table(TABLE, rows)
+    write_table(TABLE, rows, source)
     _say(f"{TABLE.relative_to(ROOT)} written")
 
 

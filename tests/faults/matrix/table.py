@@ -31,8 +31,18 @@ Each of these breaks one rule on purpose; the run passes only if the ledger find
 """
 
 
-def write_table(path: Path, rows: Sequence[tuple[Cell, list[Any]]]) -> None:
-    """Write the table of all cells, worst figures of all seeds."""
+_OLDER = """
+Kept from runs of earlier sources (KEEP=1): {names}.
+"""
+
+
+def write_table(path: Path, rows: Sequence[tuple[Cell, list[Any]]], source: str = "") -> None:
+    """Write the table of all cells, worst figures of all seeds; name those of other sources."""
+    older = [
+        cell.name
+        for cell, results in rows
+        if any(r.get("source", source) != source for r in results)
+    ]
     seeds = len(rows[0][1])
     parts = [
         _HEAD.format(
@@ -42,6 +52,7 @@ def write_table(path: Path, rows: Sequence[tuple[Cell, list[Any]]]) -> None:
         ),
         _COLUMNS,
         *(_row(cell, results) for cell, results in rows if not cell.mutant),
+        *([_OLDER.format(names=", ".join(older))] if older else []),
         _MUTANTS,
         "| | mutant | runs | acknowledged | found |\n|---|---|--:|--:|---|",
         *(_mutant(cell, results) for cell, results in rows if cell.mutant),
