@@ -71,6 +71,22 @@ def test_second_death_over_one_record_is_fatal(path, make_record):
         assert not guard.is_suspect(batch[6])
 
 
+def test_fatal_record_is_remembered_while_another_is_looked_for(path, make_record):
+    """Of two records of one batch that kill, the first stays known while the second is found."""
+    batch = [make_record(offset) for offset in range(10)]
+    for held in (batch, [batch[3]], [batch[7]], [batch[7]]):
+        die_over(path, held)
+    with CrashGuard(path) as guard:
+        assert [record.offset for record in batch if guard.is_fatal(record)] == [3, 7]
+        with guard.holding([batch[8]]):
+            pass
+    with CrashGuard(path) as guard:
+        assert [record.offset for record in batch if guard.is_fatal(record)] == [3, 7]
+        guard.passed(batch)
+        assert not any(map(guard.is_suspect, batch))
+    assert path.read_bytes() == b""
+
+
 def test_death_over_other_records_starts_the_count_anew(path, make_record):
     """Two deaths over different records accuse neither of them."""
     die_over(path, [make_record(1), make_record(2)])
@@ -148,13 +164,18 @@ asyncio.run(main())
 """
 
 
-def test_record_that_kills_is_kept_raw_after_the_second_death(database, make_record, tmp_path):
-    """Two restarts, then the record is in the dead letter queue and its neighbours are stored."""
-    records = [make_record(n, **({"value": b"deadly"} if n == 4 else {})) for n in range(10)]
+@pytest.mark.parametrize(
+    ("deadly", "deaths"), [pytest.param({4}, 2, id="one"), pytest.param({4, 6}, 4, id="two")]
+)
+def test_record_that_kills_is_kept_raw_after_the_second_death(
+    database, make_record, tmp_path, deadly, deaths
+):
+    """Two restarts each, then such records are dead letters and their neighbours are stored."""
+    records = [make_record(n, **({"value": b"deadly"} if n in deadly else {})) for n in range(10)]
     batch = tmp_path / "batch"
     batch.write_bytes(msgspec.msgpack.encode(records))
     endings = []
-    for _ in range(3):
+    for _ in range(deaths + 1):
         done = subprocess.run(
             [sys.executable, "-c", POISON, str(database), str(batch)],
             capture_output=True,
@@ -163,8 +184,8 @@ def test_record_that_kills_is_kept_raw_after_the_second_death(database, make_rec
             timeout=30,
         )
         endings.append((done.returncode, done.stdout.splitlines()[-1:]))
-    assert [code for code, _ in endings] == [-9, -9, 0]
-    assert endings[-1] == (0, ["9 [True]"])
+    assert [code for code, _ in endings] == [-9] * deaths + [0]
+    assert endings[-1] == (0, [f"{10 - len(deadly)} {[True] * len(deadly)}"])
 
 
 def test_full_disk_is_a_reason_to_wait(make_record):

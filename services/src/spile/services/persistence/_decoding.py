@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 from uuid import UUID
@@ -112,12 +112,16 @@ class Decoder:
             RetriableError: A framed value whose schema was not prepared.
         """
         guard = self._crash_guard
-        if guard is None or any(map(guard.is_suspect, records)):
-            return self._decode(records)
+        if guard is None:
+            return self._decode(records, self._arrived_row)
+        if any(map(guard.is_suspect, records)):
+            return self._decode(records, self._guarded_row)
         with guard.holding(records):
-            return self._decode(records)
+            return self._decode(records, self._arrived_row)
 
-    def _decode(self, records: Sequence[ProtocolRecord]) -> Decoded:
+    def _decode(
+        self, records: Sequence[ProtocolRecord], row_of: Callable[[ProtocolRecord], Row | None]
+    ) -> Decoded:
         decoded = Decoded()
         groups: dict[PartitionKey, list[ProtocolRecord]] = {}
         for record in records:
@@ -126,7 +130,7 @@ class Decoder:
             rows: list[Row] = []
             for record in group:
                 try:
-                    row = self._guarded_row(record)
+                    row = row_of(record)
                 except RetriableError:
                     raise
                 except SpileError as exc:
@@ -153,9 +157,13 @@ class Decoder:
         return decoded
 
     def _guarded_row(self, record: ProtocolRecord) -> Row | None:
-        """Decode a record over which a process died by itself, or not at all any more."""
+        """
+        Decode a record by itself, or not at all when processes died over it alone.
+
+        Its neighbours too, accused or not: a batch may hold more than one that kills.
+        """
         guard = self._crash_guard
-        if guard is None or not guard.is_suspect(record):
+        if guard is None:
             return self._arrived_row(record)
         if guard.is_fatal(record):
             raise UndecodableError("two processes died while they decoded it; kept undecoded")

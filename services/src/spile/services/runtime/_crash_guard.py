@@ -38,11 +38,17 @@ class _Span(msgspec.Struct, frozen=True, array_like=True):
     last: int
 
 
-class _InHand(msgspec.Struct, frozen=True):
-    """What is being decoded, and how many processes died over it before."""
+class _InHand(msgspec.Struct, frozen=True, omit_defaults=True):
+    """
+    What is being decoded, and how many processes died over it before.
+
+    Fatal is what earlier processes found, until it is out of the way: a batch may hold several
+    such records, and who forgets one while it looks for the next never gets past them.
+    """
 
     spans: list[_Span]
     deaths: int
+    fatal: list[_Span] = []
 
 
 class CrashGuard:
@@ -62,6 +68,7 @@ class CrashGuard:
         self._encode = msgspec.json.Encoder().encode
         self._deaths = 0
         self._suspects: dict[PartitionKey, list[range]] = {}
+        self._fatal: dict[PartitionKey, list[range]] = {}
         self._read(path)
 
     def _read(self, path: Path) -> None:
@@ -73,10 +80,11 @@ class CrashGuard:
         except msgspec.DecodeError:
             log.warning("what a dead process had in hand is not readable", file=path.name)
             return
+        _note(left.fatal, self._fatal)
+        if not left.spans:
+            return
         self._deaths = left.deaths + 1
-        for span in left.spans:
-            offsets = range(span.first, span.last + 1)
-            self._suspects.setdefault((span.topic, span.partition), []).append(offsets)
+        _note(left.spans, self._fatal if self._deaths >= _FATAL else self._suspects)
         log.warning(
             "the last process died over records, they are handled one by one",
             records=sum(span.last - span.first + 1 for span in left.spans),
@@ -85,12 +93,11 @@ class CrashGuard:
 
     def is_suspect(self, record: ProtocolRecord) -> bool:
         """Return whether a process died while this record was in hand."""
-        spans = self._suspects.get((record.topic, record.partition), ())
-        return any(record.offset in offsets for offsets in spans)
+        return _has(self._suspects, record) or _has(self._fatal, record)
 
     def is_fatal(self, record: ProtocolRecord) -> bool:
         """Return whether two processes died over this record alone: it must not be decoded."""
-        return self._deaths >= _FATAL and self.is_suspect(record)
+        return _has(self._fatal, record)
 
     @contextlib.contextmanager
     def holding(self, records: Sequence[ProtocolRecord]) -> Generator[None]:
@@ -101,14 +108,27 @@ class CrashGuard:
             RetriableError: Word cannot be left, such as on a full disk; nothing was begun.
         """
         deaths = self._deaths if any(map(self.is_suspect, records)) else 0
-        data = self._encode(_InHand(spans=_spans(records), deaths=deaths))
-        self._write(data)
+        self._write(_spans(records), deaths)
         try:
             yield
         finally:
+            self._clear()
+
+    def _clear(self) -> None:
+        """Leave only what must not be decoded."""
+        if self._fatal:
+            with contextlib.suppress(RetriableError):
+                self._write([], 0)
+        else:
             os.ftruncate(self._file, 0)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, spans: list[_Span], deaths: int) -> None:
+        fatal = [
+            _Span(*place, offsets[0], offsets[-1])
+            for place, ranges in self._fatal.items()
+            for offsets in ranges
+        ]
+        data = self._encode(_InHand(spans=spans, deaths=deaths, fatal=fatal))
         try:
             written = os.pwrite(self._file, data, 0)
             os.ftruncate(self._file, written)
@@ -122,15 +142,12 @@ class CrashGuard:
 
     def passed(self, records: Sequence[ProtocolRecord]) -> None:
         """Clear the suspicion of records that were handled to their end."""
-        if not self._suspects:
+        if not self._suspects and not self._fatal:
             return
-        for topic, partition, _, last in map(msgspec.structs.astuple, _spans(records)):
-            spans = self._suspects.get((topic, partition), [])
-            left = [offsets for offsets in spans if offsets[-1] > last]
-            if left:
-                self._suspects[topic, partition] = left
-            else:
-                self._suspects.pop((topic, partition), None)
+        spans = _spans(records)
+        _forget(spans, self._suspects)
+        if _forget(spans, self._fatal):
+            self._clear()
 
     def __enter__(self) -> Self:
         return self
@@ -166,3 +183,29 @@ def _spans(records: Sequence[ProtocolRecord]) -> list[_Span]:
         first, last = found.get(place, (record.offset, record.offset))
         found[place] = (min(first, record.offset), max(last, record.offset))
     return [_Span(*place, *span) for place, span in found.items()]
+
+
+def _note(spans: Sequence[_Span], into: dict[PartitionKey, list[range]]) -> None:
+    for span in spans:
+        offsets = range(span.first, span.last + 1)
+        into.setdefault((span.topic, span.partition), []).append(offsets)
+
+
+def _has(noted: dict[PartitionKey, list[range]], record: ProtocolRecord) -> bool:
+    spans = noted.get((record.topic, record.partition), ())
+    return any(record.offset in offsets for offsets in spans)
+
+
+def _forget(passed: Sequence[_Span], noted: dict[PartitionKey, list[range]]) -> bool:
+    """Leave out what ends no later than what was passed; return whether there was any."""
+    forgotten = False
+    for span in passed:
+        place = (span.topic, span.partition)
+        spans = noted.get(place, [])
+        left = [offsets for offsets in spans if offsets[-1] > span.last]
+        forgotten = forgotten or len(left) < len(spans)
+        if left:
+            noted[place] = left
+        else:
+            noted.pop(place, None)
+    return forgotten
