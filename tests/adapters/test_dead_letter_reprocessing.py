@@ -359,11 +359,34 @@ async def test_record_too_large_for_any_queue_leaves_word_and_stays(desk):
     headers = dict(letter.record.headers)
     assert (letter.record.key, letter.record.value) == (b"k", None)
     assert headers["x-spile-dlq-omitted-bytes"] == b"100"
-    assert (letter.origin.offset, "mine" in headers) == (41, False)
+    assert (letter.origin.offset, letter.headers) == (41, [("mine", b"h")])
 
     told = await desk.reprocessor.run(DLQ, ReprocessWish())
     assert (told.succeeded, told.failed) == (0, 1)
     assert desk.cluster.records(BILLING) == []
+
+
+async def test_letter_without_its_value_is_no_tombstone_for_a_handler(desk):
+    """A handler never gets a letter whose value was left out; it stays, and says so for ever."""
+    desk.cluster.faults.fail("send", MessageTooLargeError("no", size_bytes=100, limit_bytes=9))
+    await desk.bury(b"v" * 100)
+
+    async def handle(message):
+        pytest.fail("it was handled as a tombstone")
+
+    for _ in range(2):
+        counts = await desk.queue.reprocess_dlq_messages(DLQ, handle)
+        assert counts == {"processed": 1, "succeeded": 0, "failed": 1}
+    (letter,) = await desk.open()
+    assert letter.is_without_value
+
+
+async def test_headers_beyond_measure_are_left_out_with_the_value(desk):
+    """Headers that may be what no queue takes do not stay in the letter that tells of it."""
+    desk.cluster.faults.fail("send", MessageTooLargeError("no", size_bytes=100, limit_bytes=9))
+    await desk.bury(b"v", headers=[("mine", b"h" * 70_000)])
+    (letter,) = await desk.open()
+    assert (letter.headers, letter.is_without_value) == ([], True)
 
 
 async def test_a_subscriber_gets_its_own_letter_again(desk):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from spile.adapters.dead_letters._facts import (
     DLQ_SUFFIX,
+    OMITTED,
     Origin,
     header_text,
     inbound_headers,
@@ -86,6 +87,11 @@ class DeadLetter:
     def headers(self) -> WireHeaders:
         """Its headers as they came, without those that say what went wrong."""
         return inbound_headers(self.record)
+
+    @property
+    def is_without_value(self) -> bool:
+        """Whether its value was too large for a queue, so that only its size stands here."""
+        return any(name == OMITTED for name, _ in self.record.headers)
 
     @property
     def event_type(self) -> str | None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from spile.adapters.dead_letters._browser import DeadLetterBrowser, QueueState
-from spile.adapters.dead_letters._facts import DLQ_SUFFIX, OMITTED, REPLAY_COUNT
+from spile.adapters.dead_letters._facts import DLQ_SUFFIX, REPLAY_COUNT
 from spile.adapters.dead_letters._letter import DeadLetter, LetterFilter
 from spile.adapters.dead_letters._marks import Outcome, is_settled, mark_of
 from spile.adapters.dead_letters._retry_facts import MAX_REPLAYS, RetryFacts, retry_headers
@@ -164,7 +164,7 @@ class Moving:
         copy: OutgoingRecord | None = None,
     ) -> Move | None:
         """Return what moves a letter; None, and counted, when it must stay."""
-        if copy is None and any(name == OMITTED for name, _ in letter.record.headers):
+        if copy is None and letter.is_without_value:
             self.tally.stays("its value is too large for a retry topic; give it another by edit")
             return None
         topic = await self._target(browser, letter)

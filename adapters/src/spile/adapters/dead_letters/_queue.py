@@ -43,6 +43,8 @@ log = structlog.get_logger(__name__)
 
 
 _LONGEST_KEY_BYTES = 65_536
+_LONGEST_HEADERS_BYTES = 65_536
+"""Of a letter without its value: what is longer is left out too, since it may be what is wrong."""
 
 
 def _now() -> datetime:
@@ -171,7 +173,8 @@ class DeadLetterQueue(ProtocolDLQHandler):
 
         A letter that is done gets a mark in `<topic>.dlq.done`. One whose attempts are spent is
         written to the end of the queue with its replay count raised, and then marked; it is not
-        handled again in the same run. Key order does not hold here.
+        handled again in the same run. One whose value was too large for a queue is not handled:
+        it stays, and counts as failed. Key order does not hold here.
 
         Args:
             dlq_topic: Full name that ends in `.dlq`.
@@ -222,7 +225,9 @@ class DeadLetterQueue(ProtocolDLQHandler):
             await self._send(letter)
         except MessageTooLargeError:
             # A record that unpacks to more than a queue takes would end every worker that reads it.
-            await self._send(_without_content(letter, added_headers(origin, why, self._scrub)))
+            inbound = inbound_headers(record)
+            added = added_headers(origin, why, self._scrub)
+            await self._send(_without_content(letter, inbound, added))
         log.warning(
             "message went to the dead letter queue",
             topic=origin.topic,
@@ -239,16 +244,24 @@ class DeadLetterQueue(ProtocolDLQHandler):
             raise failure
 
 
-def _without_content(letter: OutgoingRecord, added: WireHeaders) -> OutgoingRecord:
-    """Return a letter that only tells what it cannot hold; the record stands in its topic still."""
+def _without_content(
+    letter: OutgoingRecord, inbound: WireHeaders, added: WireHeaders
+) -> OutgoingRecord:
+    """
+    Return a letter that only tells what it cannot hold; the record stands in its topic still.
+
+    The headers as they came stay with it: without them no other value could take its place.
+    """
     value = letter.value or b""
-    added = [
+    size = sum(len(name.encode()) + len(content or b"") for name, content in inbound)
+    headers = [
+        *(inbound if size <= _LONGEST_HEADERS_BYTES else ()),
         *added,
         (OMITTED, str(len(value)).encode()),
         (f"{PREFIX}omitted-sha256", hashlib.sha256(value).hexdigest().encode()),
     ]
     key = letter.key if len(letter.key or b"") <= _LONGEST_KEY_BYTES else None
-    return msgspec.structs.replace(letter, key=key, value=None, headers=added)
+    return msgspec.structs.replace(letter, key=key, value=None, headers=headers)
 
 
 def _record_of(topic: str, message: ProtocolEventMessage, now: datetime) -> ProtocolRecord:
