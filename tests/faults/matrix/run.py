@@ -99,6 +99,8 @@ def source_hash() -> str:
     digest = hashlib.sha256()
     for folder in SOURCES:
         for path in sorted((ROOT / folder).rglob("*.py")):
+            if path.name == "table.py" or path.name.startswith("test_"):
+                continue  # how it is told changes no result
             digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -38,6 +38,7 @@ Kept from runs of earlier sources (KEEP=1): {names}.
 
 def write_table(path: Path, rows: Sequence[tuple[Cell, list[Any]]], source: str = "") -> None:
     """Write the table of all cells, worst figures of all seeds; name those of other sources."""
+    rows = sorted(rows, key=lambda row: _number(row[0]))
     older = [
         cell.name
         for cell, results in rows
@@ -58,6 +59,12 @@ def write_table(path: Path, rows: Sequence[tuple[Cell, list[Any]]], source: str 
         *(_mutant(cell, results) for cell, results in rows if cell.mutant),
     ]
     path.write_text("\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _number(cell: Cell) -> int:
+    """Return the number of a fault; mutants come behind all."""
+    digits = cell.name.split()[0].lstrip("FM")
+    return int(digits) if digits else 1000
 
 
 def _row(cell: Cell, results: Sequence[dict[str, Any]]) -> str:

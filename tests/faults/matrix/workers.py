@@ -21,21 +21,20 @@ async def worker_killed(stage: Stage) -> None:
     rig = stage.rig
     stage.loads.append(rig.load(rate=250, keys=32, many=True))
     await rig.acknowledges(50)
-    longest_s = 0.0
+    longest_s, died = 0.0, time.monotonic()
     for number in range(KILLS):
         worker = rig.worker("slow-a-little") if number % 2 else rig.worker()
-        await worker.said("worker reads")
-        before, began = rig.stored(), time.monotonic()
-        await rig.stores(before + 1)
-        longest_s = max(longest_s, time.monotonic() - began)
+        await rig.stores(rig.stored() + 1)
+        longest_s = max(longest_s, time.monotonic() - died)
         await asyncio.sleep(stage.chance.uniform(0.0, 0.1))
         await rig.until(lambda: rig.acknowledged() > rig.stored(), 10)
         stage.hit(await worker.kill())
+        died = time.monotonic()
     stage.workers.append(rig.worker())
     stage.healed()
     await stage.finish(min_faults=KILLS)
     stage.figures["redelivery_after_s"] = longest_s
-    stage.require(longest_s <= SESSION_S + 5, "redelivery took longer than the session and 5 s")
+    stage.require(longest_s <= SESSION_S + 20, "redelivery took long: session, start and 20 s")
 
 
 async def die_again_and_again(stage: Stage, mode: str) -> None:
