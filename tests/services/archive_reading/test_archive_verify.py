@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 
+import msgspec
 import pytest
 
 from spile.services.archiver.objects import Manifest
@@ -321,3 +322,20 @@ def test_selection_limits_what_is_looked_at(folder, root, fill, make_record, sea
 
     assert texts(result) == []
     assert list(result.partitions) == [(OTHER, 0)]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param({"headers": (("", None),) * 1_000_000}, id="headers"),
+        pytest.param({"headers": (("n" * 1_900_000, b""),)}, id="header name"),
+        pytest.param({"value": random.Random(1).randbytes(20_000_000)}, id="value"),
+    ],
+)
+def test_whatever_a_topic_takes_can_be_read_back(folder, fill, make_record, odd):
+    """A hostile record does not lock its neighbours in: 2 MB of headers, or much in little."""
+    odd_one = msgspec.structs.replace(make_record(1), **odd)
+    fill([make_record(0), odd_one, make_record(2)], per_object=3)
+    result = verify(folder)
+    assert [str(finding) for finding in result.findings] == []
+    assert [proof.count for proof in result.partitions.values()] == [3]

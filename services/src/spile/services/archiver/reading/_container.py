@@ -41,22 +41,25 @@ class ReadLimits:
         object_bytes: Largest object, 1 GiB.
         header_bytes: Longest header of a container, 64 KiB.
         metadata_entries: Most entries of the header, 64.
-        block_bytes: Longest block after decompression, 8 MiB; a writer fills blocks up to 1 MiB,
-            and one record may go beyond.
-        key_bytes: Longest key of a record, 2.2 MB, as for the value.
-        value_bytes: Longest value of a record, 2.2 MB: the largest record of the catalogue.
-        headers: Most headers of a record, 100,000.
-        header_name_bytes: Longest name of a header of a record, 64 KiB.
+        block_bytes: Longest block after decompression, 32 MiB. A writer fills blocks up to 512 KiB;
+            one record may go far beyond, since a topic bounds the compressed size only.
+        window_bytes: What a frame may make its reader keep of what came before, 8 MiB.
+        key_bytes: Longest key of a record; as long as a block, like the next ones.
+        value_bytes: Longest value of a record or a header.
+        headers: Most headers of a record, 1,100,000: as many as the largest record of the catalogue
+            has room for, at two bytes each.
+        header_name_bytes: Longest name of a header of a record.
     """
 
     object_bytes: int = 1024 * 1024 * 1024
     header_bytes: int = 64 * 1024
     metadata_entries: int = 64
-    block_bytes: int = 8 * 1024 * 1024
-    key_bytes: int = 2_200_000
-    value_bytes: int = 2_200_000
-    headers: int = 100_000
-    header_name_bytes: int = 64 * 1024
+    block_bytes: int = 32 * 1024 * 1024
+    window_bytes: int = 8 * 1024 * 1024
+    key_bytes: int = 32 * 1024 * 1024
+    value_bytes: int = 32 * 1024 * 1024
+    headers: int = 1_100_000
+    header_name_bytes: int = 32 * 1024 * 1024
 
 
 class ByteStream(Protocol):
@@ -111,7 +114,7 @@ class Container:
         self._name = name
         self._limits = limits
         # Without the bound on the window a frame that states no size may ask for 128 MiB.
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=limits.block_bytes)
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=limits.window_bytes)
         metadata = self._metadata()
         self.schema = metadata.get(_SCHEMA_KEY, b"")
         if self.schema not in schemas:
