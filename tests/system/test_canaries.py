@@ -13,8 +13,11 @@ import dataclasses
 import io
 import json
 import logging
+import os
 import random
 import string
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +38,9 @@ from spile.adapters.kafka import (
     create_publisher,
 )
 from spile.adapters.subscribing import Retries, Subscription, SubscriptionOptions
+from spile.services.archiver import archiver_worker
+from spile.services.archiver.reading import ArchiveIndex, is_tick
+from spile.services.archiver.stores import ArchiveSettings, FolderStore
 from spile.services.persistence import SqliteEventStore, persistence_worker
 from spile.services.runtime import WorkerSettings, configure_logging, run_worker
 from spile.topics import Catalogue, TopicSpec, plan
@@ -236,6 +242,8 @@ CANARIES = [*in_payload(MINT), *elsewhere(MINT)]
 OUTLETS = {
     "topic": True,
     "dead letter queue": True,
+    "archive": True,
+    "views": False,
     "database": True,
     "telemetry file": True,
     "log": True,
@@ -293,6 +301,8 @@ class Run:
             await admin.apply(plan(wanted, described, environment="dev", brokers=1))
         await self._publish()
         await asyncio.gather(self._handle(), self._store())
+        await self._archive()
+        self.found["views"] = await self._views()
         self.found["topic"] = await self._records(self.topics)
         self.found["dead letter queue"] = await self._records([f"{t}.dlq" for t in self.topics])
         self.found["database"] = b"".join(
@@ -379,6 +389,62 @@ class Run:
             finally:
                 stop.set()
 
+    async def _archive(self) -> None:
+        """Run the archiver until it has all; read its files, and the records in them."""
+        settings = ArchiveSettings(archive=str(self.folder / "archive"), archive_window_s=0.2)
+        stop = asyncio.Event()
+        adapter = KafkaEventBusAdapter(self.settings, group=self.service, options=OPTIONS)
+        store = FolderStore(self.folder / "archive")
+        async with (
+            KafkaEventBus(adapter) as bus,
+            archiver_worker(settings, environment="dev", publish=adapter.publish_record) as worker,
+            asyncio.TaskGroup() as tasks,
+        ):
+            mine = dataclasses.replace(worker, topics=self.topics, group=f"{self.service}-archiver")
+            tasks.create_task(run_worker(mine, bus, WorkerSettings(), stop=stop))
+            try:
+                async with asyncio.timeout(30):
+                    while len(pieces := await asyncio.to_thread(archived, store)) < len(CANARIES):  # noqa: ASYNC110 - a folder
+                        await asyncio.sleep(0.1)
+            finally:
+                stop.set()
+        files = [path.read_bytes() for path in (self.folder / "archive").rglob("*.json")]
+        self.found["archive"] = b"\0".join([*pieces, *files])
+
+    async def _views(self) -> bytes:
+        """Look at dead letters and archive as people do: shown without secrets, always."""
+        service = self.service
+        (self.folder / "canary_catalogue.py").write_text(
+            "from spile.topics import Catalogue, TopicSpec\n"
+            f"specs = [TopicSpec(name=f'{service}.{{x}}.v1', owner='x') for x in "
+            "('tool.recorded', 'telemetry.lines')]\n"
+            "catalogue = Catalogue(specs)\n"
+        )
+        variables = {
+            **os.environ,
+            "PYTHONPATH": str(self.folder),
+            "SPILE_CATALOGUE": "canary_catalogue:catalogue",
+            "SPILE_BOOTSTRAP_SERVERS": self.settings.bootstrap_servers,
+            "SPILE_ARCHIVE": str(self.folder / "archive"),
+        }
+        shown = []
+        for arguments in (
+            ("dlq", "grep", self.topics[0], "", "--limit", "1000"),
+            ("dlq", "list", self.topics[0], "--json", "--limit", "1000"),
+            ("archive", "cat"),
+        ):
+            done = await asyncio.to_thread(
+                subprocess.run,
+                [sys.executable, "-m", "spile.services.command", *arguments],
+                env=variables,
+                capture_output=True,
+                timeout=60,
+            )
+            assert done.returncode == 0, done.stderr.decode()
+            assert len(done.stdout) > 10_000, done.stdout.decode()
+            shown += [done.stdout, done.stderr]
+        return b"".join(shown)
+
     def _http(self) -> str:
         lines = [json.loads(line) for line in self.log.getvalue().splitlines()]
         return next(line["http"] for line in lines if "http" in line)
@@ -445,6 +511,19 @@ def event(canary: Canary) -> OutgoingEvent:
     )
 
 
+def archived(store: FolderStore) -> list[bytes]:
+    """Return the records of an archive so far: keys, values and headers."""
+    index = ArchiveIndex(store)
+    pieces = []
+    for partition in index.partitions:
+        for manifest in index.usable(partition):
+            for record in index.opened(manifest).records():
+                headers = [name.encode() + b"\0" + value for name, value in record.headers]
+                if not is_tick(record):
+                    pieces.append(b"\0".join([record.key or b"", record.value or b"", *headers]))
+    return pieces
+
+
 def fail(text: str) -> None:
     """Raise an error with a text."""
     raise ValueError(text)
@@ -508,4 +587,5 @@ async def test_without_redaction_canaries_are_found_in_every_outlet(run):
     assert set(published) - set(found["database"]) == set()
     assert {c.place for c in CANARIES if c.error} <= set(found["dead letter queue"])
     assert {c.place for c in CANARIES if c.error or c.logged} <= set(found["log"])
-    assert found["metrics"] == []
+    assert set(found["archive"]) == set(published)
+    assert found["metrics"] == found["views"] == []
