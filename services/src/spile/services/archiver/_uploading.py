@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
@@ -135,10 +137,15 @@ def newest_manifest(store: ArchiveStore, partition: PartitionKey) -> Manifest | 
 def _last_start(store: ArchiveStore, partition: PartitionKey, prefix: str) -> int | None:
     """Return the largest start position of a partition."""
 
-    def page(after: int | None) -> list[int]:
+    def listed(after: int | None) -> Iterator[int]:
         behind = "" if after is None else manifest_key(*partition, after)
-        listed = islice(store.list(prefix, after=behind), _PAGE)
-        return [parse_manifest_key(found.key)[1] for found in listed]
+        for found in store.list(prefix, after=behind):
+            # What somebody else left there, such as a console's mark of a folder, is no manifest.
+            with contextlib.suppress(UndecodableError):
+                yield parse_manifest_key(found.key)[1]
+
+    def page(after: int | None) -> list[int]:
+        return list(islice(listed(after), _PAGE))
 
     starts = page(None)
     high: int | None = None  # behind it there is nothing
