@@ -19,7 +19,7 @@ from spile.services.archiver.stores import (
     open_store,
 )
 from spile.services.archiver.stores._s3 import S3Store
-from spile.spi import ConfigurationError
+from spile.spi import ConfigurationError, UndecodableError
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -105,6 +105,32 @@ def test_links_are_not_followed(folder, tmp_path):
         folder.put("link/new", b"x")
     assert [found.key for found in folder.list()] == ["file", "link"]
     assert [path.name for path in outside.iterdir()] == ["secret"]
+
+
+def test_a_folder_opens_while_another_writer_is_busy(folder, tmp_path, monkeypatch):
+    """What a writer takes away between the look and the second look keeps nobody from opening."""
+    incoming = tmp_path / "archive" / ".incoming"
+    (incoming / "1-aa").touch()
+    entries = list(os.scandir(incoming))
+    (incoming / "1-aa").unlink()
+    monkeypatch.setattr(os, "scandir", lambda path: entries)
+
+    FolderStore(tmp_path / "archive")
+
+
+def test_what_is_there_already_is_on_the_disk_too(folder, tmp_path, monkeypatch):
+    """Who finds an object forces its name to the disk: its writer may have died before that."""
+    folder.put("a/b", b"x")
+    synced = []
+    fsync = os.fsync
+
+    def seen(descriptor):
+        synced.append(os.path.realpath(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", seen)
+    assert not folder.put("a/b", b"x")
+    assert str(tmp_path / "archive" / "a") in synced
 
 
 def test_a_folder_is_private(folder, tmp_path):
@@ -194,6 +220,12 @@ def test_settings_that_name_no_archive_are_refused(settings, environment, says):
         open_store(ArchiveSettings(**settings), environment=environment)
 
 
+def test_objects_that_no_reader_takes_are_not_asked_for():
+    """A limit beyond what readers take is refused at the start, not found at the first restore."""
+    with pytest.raises(ValueError, match="archive_bytes"):
+        ArchiveSettings(archive_bytes=2 << 30)
+
+
 def test_settings_name_the_archive(tmp_path, s3):
     """A folder, and a bucket with a prefix."""
     assert open_store(
@@ -247,6 +279,17 @@ def test_the_newest_manifest_is_found(starts):
         newest_manifest(listing, ("dev.a.b.c.v1", 0))
     assert found.value.key == listing.keys[-1]
     assert listing.pages < 80
+
+
+def test_strays_beside_manifests_are_passed_over(store):
+    """A console's mark of a folder, or a copy somebody made, does not keep an archiver away."""
+    topic, lead = "dev.a.b.c.v1", "manifests/topic=dev.a.b.c.v1/partition=0/"
+    for stray in (".DS_Store", "00000000000000000007.json.bak", "zzz", "sub/x"):
+        store.put(lead + stray, b"x")
+    assert newest_manifest(store, (topic, 0)) is None
+    store.put(manifest_key(topic, 0, 5), b"x")
+    with pytest.raises(UndecodableError, match=r"00005\.json"):
+        newest_manifest(store, (topic, 0))
 
 
 def test_an_empty_archive_has_no_manifest(store):

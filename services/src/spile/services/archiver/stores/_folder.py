@@ -63,12 +63,14 @@ class FolderStore:
                 self._make_folders(target.parent)
                 try:
                     os.link(aside, target, follow_symlinks=False)
+                    is_new = True
                 except FileExistsError:
-                    return False
+                    is_new = False
+                # Also for what is there: whoever linked it may have died before it came this far.
                 _sync_folder(target.parent)
             finally:
                 aside.unlink(missing_ok=True)
-        return True
+        return is_new
 
     def stat(self, key: str) -> StoredObject | None:
         """Return the size of a file; a folder keeps no checksums."""
@@ -148,8 +150,9 @@ class FolderStore:
         """Remove what writers left behind that were killed long ago."""
         limit = time.time() - _LEFT_BEHIND_S
         for entry in os.scandir(self._root / _INCOMING):
-            if entry.stat(follow_symlinks=False).st_mtime < limit:
-                Path(entry.path).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # a writer that lives is done with it
+                if entry.stat(follow_symlinks=False).st_mtime < limit:
+                    Path(entry.path).unlink(missing_ok=True)
 
 
 def _bytes(key: str) -> bytes:
