@@ -28,8 +28,8 @@ class ArchiveSettings(BaseSettings):
         archive_encryption: What to ask the server to encrypt with; `none` leaves it to the bucket.
         archive_timeout_s: Longest silence of the server, 30 s by default.
         archive_records: Records of an object, 50,000 by default.
-        archive_bytes: Uncompressed bytes of an object's records, 32 MiB by default; at most 512 MiB,
-            since readers take objects up to 1 GiB.
+        archive_bytes: Uncompressed bytes of an object's records, 32 MiB by default; at most
+            512 MiB, since readers take objects up to 1 GiB.
         archive_window_s: Seconds of record time that an object spans, 600 by default.
         archive_buffer_bytes: Bytes in memory above which partitions are paused, 128 MiB by default.
         archive_uploads: Uploads at once, 4 by default.
