@@ -6,6 +6,7 @@ import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from spile.adapters.dead_letters import (
@@ -26,6 +27,7 @@ from spile.spi import (
     InvalidTopicError,
     MessageTooLargeError,
     RejectedError,
+    UndecodableError,
     UnknownTopicError,
 )
 from spile.topics import Catalogue, ConsumerGroup, TopicSpec
@@ -364,6 +366,52 @@ async def test_record_too_large_for_any_queue_leaves_word_and_stays(desk):
     told = await desk.reprocessor.run(DLQ, ReprocessWish())
     assert (told.succeeded, told.failed) == (0, 1)
     assert desk.cluster.records(BILLING) == []
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        ("original-offset", b"9999999999999999999"),
+        ("original-timestamp", b"9999999999999999999"),
+        ("first-failure", b"0001-01-01T00:00:00+14:00"),
+        ("last-failure", b"9999-12-31T23:59:59-14:00"),
+    ],
+)
+async def test_forged_facts_are_taken_for_missing(desk, forged):
+    """Numbers and times that no computer can hold keep nobody from the queue, nor go on."""
+    name, value = forged
+    facts = {
+        "consumer-group": b"billing",
+        "original-partition": b"1",
+        "original-offset": b"41",
+        "original-timestamp": b"7",
+    } | {name: value}
+    headers = [(f"x-spile-dlq-{fact}", said) for fact, said in facts.items()]
+    await desk.sender.send([OutgoingRecord(DLQ, b"k", b"v", headers)])
+    assert len(await desk.open(LetterFilter(since=BASE))) == 1
+    assert (await desk.run()).succeeded == 1
+    (sent,) = desk.cluster.records(BILLING)
+    facts = read_retry(sent)
+    assert max(facts.offset, facts.timestamp) < 2**63
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("origin-offset", b"9223372036854775808"),
+        ("origin-timestamp", b"-9999999999999999999"),
+        ("first-failure", b"0001-01-01T00:00:00+14:00"),
+    ],
+)
+async def test_forged_record_of_a_retry_topic_is_said_to_be_one(desk, name, value):
+    """What stands in a retry topic and cannot be is an error that names the header."""
+    await desk.bury()
+    await desk.run()
+    (sent,) = desk.cluster.records(BILLING)
+    name = f"x-spile-retry-{name}"
+    headers = tuple((n, value if n == name else v) for n, v in sent.headers)
+    with pytest.raises(UndecodableError, match=name):
+        read_retry(msgspec.structs.replace(sent, headers=headers))
 
 
 async def test_letter_without_its_value_is_no_tombstone_for_a_handler(desk):

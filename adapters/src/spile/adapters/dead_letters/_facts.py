@@ -26,6 +26,8 @@ _MAX_MESSAGE_BYTES = 1024
 _MAX_SCRUBBED = 65_536
 _MAX_REPLAYS = 1_000_000
 _MAX_DIGITS = 19
+TOO_LARGE = 2**63
+"""First number that is none of Kafka's, nor of a store's."""
 
 
 def has_failed_records(topic: str) -> bool:
@@ -169,18 +171,19 @@ def header_text(record: ProtocolRecord, name: str) -> str | None:
 
 
 def number_of(text: str | None) -> int | None:
-    """Return a whole number, None for what is none."""
+    """Return a whole number of 63 bits, None for what is none."""
     if text is None or len(text) > _MAX_DIGITS or not (text.isascii() and text.isdigit()):
         return None
-    return int(text)
+    number = int(text)
+    return number if number < TOO_LARGE else None
 
 
 def moment_of(text: str | None) -> datetime | None:
-    """Return a moment in UTC, None for what is none or has no time zone."""
+    """Return a moment in UTC, None for what is none, has no time zone, or leaves the calendar."""
     if text is None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return moment.astimezone(UTC) if moment.tzinfo is not None else None

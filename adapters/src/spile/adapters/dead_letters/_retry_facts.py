@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, Literal, TypeAlias, cast, get_args
 
-from spile.adapters.dead_letters._facts import RETRY_PREFIX, inbound_headers
+from spile.adapters.dead_letters._facts import RETRY_PREFIX, TOO_LARGE, inbound_headers, moment_of
 from spile.adapters.delivery._headers import utc_text
 from spile.adapters.delivery._records import Record, WireHeaders
 from spile.spi import PermanentError, ProtocolRecord, UndecodableError
@@ -82,11 +82,8 @@ def read_retry(record: ProtocolRecord) -> RetryFacts:
     role = _text(added, "role")
     if role not in get_args(RetryRole):
         raise _senseless("role")
-    try:
-        first_failure = datetime.fromisoformat(_text(added, "first-failure"))
-    except ValueError:
-        raise _senseless("first-failure") from None
-    if first_failure.tzinfo is None:
+    first_failure = moment_of(_text(added, "first-failure"))
+    if first_failure is None:
         raise _senseless("first-failure")
     return RetryFacts(
         role=cast("RetryRole", role),
@@ -95,7 +92,7 @@ def read_retry(record: ProtocolRecord) -> RetryFacts:
         timestamp=_number(added, "origin-timestamp"),
         attempts=_number(added, "attempts"),
         due=_number(added, "due"),
-        first_failure=first_failure.astimezone(UTC),
+        first_failure=first_failure,
         error_type=_text(added, "error-type"),
         writer=_text(added, "writer") if "writer" in added else None,
     )
@@ -136,7 +133,10 @@ def _number(added: dict[str, bytes], name: str) -> int:
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit()) or len(digits) > _MAX_DIGITS:
         raise _senseless(name)
-    return int(text)
+    number = int(text)
+    if abs(number) >= TOO_LARGE:
+        raise _senseless(name)
+    return number
 
 
 def _senseless(name: str) -> UndecodableError:
