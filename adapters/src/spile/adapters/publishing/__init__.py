@@ -14,6 +14,7 @@ from spile.adapters.publishing._publisher import (
     RefusedKeeper,
 )
 from spile.adapters.publishing._settings import AuditSettings, RedactionSettings
+from spile.adapters.publishing._together import Fate
 
 __all__ = [
     "AuditSettings",
@@ -22,6 +23,7 @@ __all__ = [
     "Encoded",
     "EventEncoder",
     "EventPublisher",
+    "Fate",
     "PublishAudit",
     "RedactionSettings",
     "RefusedKeeper",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
-from spile.adapters.delivery._ports import RecordSender
+from spile.adapters.delivery._ports import RecordSender, Settled
 from spile.adapters.delivery._records import OutgoingRecord
 from spile.adapters.delivery._tasks import Tasks
 from spile.spi import BrokerUnavailableError, SpileError
@@ -57,30 +58,41 @@ class Gatherer:
             await asyncio.wait(self._sends, timeout=limit_s)
         await self._tasks.close()
 
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            task = self._tasks.start(self._send(waiting), "gathered send")
-            self._sends.add(task)
-            task.add_done_callback(self._sends.discard)
+    def send(self, records: Sequence[OutgoingRecord], settled: Settled) -> None:
+        """
+        Begin to send records, in the order of the calls; `settled` hears of the fate of each.
 
-    async def _send(self, waiting: _Waiting) -> None:
-        batch = [pair for pair in waiting if not pair[1].done()]
-        if not batch:
-            return
-        futures = [future for _, future in batch]
-        try:
-            await self._sender.send(
+        It may hear of one twice: the first time counts.
+        """
+        self.run(self._send(records, settled), "gathered send")
+
+    def run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Begin with something that `settled` and `close` wait for."""
+        task = self._tasks.start(work, name)
+        self._sends.add(task)
+        task.add_done_callback(self._sends.discard)
+
+    def _flush(self) -> None:
+        batch = [pair for pair in self._waiting if not pair[1].done()]
+        self._waiting = []
+        if batch:
+            futures = [future for _, future in batch]
+            self.send(
                 [record for record, _ in batch],
-                settled=lambda indexes, error: _resolve(futures, indexes, error),
+                lambda indexes, error: _resolve(futures, indexes, error),
             )
+
+    async def _send(self, records: Sequence[OutgoingRecord], settled: Settled) -> None:
+        every = range(len(records))
+        try:
+            await self._sender.send(records, settled=settled)
         except SpileError as exc:
-            _resolve(futures, range(len(futures)), exc)
+            settled(every, exc)
         finally:
             lost = BrokerUnavailableError(
                 "the send ended without news; the record may or may not be written"
             )
-            _resolve(futures, range(len(futures)), lost)
+            settled(every, lost)
 
     def _broken(self, error: BaseException) -> None:
         """A bug of ours ended a send; its futures were resolved on the way out."""

@@ -20,6 +20,7 @@ from spile.adapters.publishing._breaker import BreakerState, CircuitBreaker
 from spile.adapters.publishing._encoding import Encoded, EventEncoder
 from spile.adapters.publishing._gathering import Gatherer
 from spile.adapters.publishing._metrics import PUBLISHERS, bump
+from spile.adapters.publishing._together import Accounts, Together, Told
 from spile.adapters.wire import WireForm
 from spile.spi import (
     ClosedError,
@@ -103,6 +104,16 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         self._on_breaker = on_breaker
         self._breaker = breaker or CircuitBreaker()
         self._gatherer = Gatherer(sender)
+        self._together = Together(
+            self._encoder,
+            self._gatherer,
+            Accounts(
+                admit=self._breaker.admit,
+                refused=self._note_refusal,
+                acknowledged=self._acknowledged,
+                failed=self._single_failed,
+            ),
+        )
         self._opens_seen = self._breaker.opens
         self._breaker.listen(self._breaker_changed)
         self._log = _log.bind(service=service, instance=instance_id)
@@ -179,6 +190,34 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
             self._audit.acknowledged(encoded.route.topic, minute_of(encoded.record))
         return True
 
+    def publish_soon(self, event: OutgoingEvent, told: Told) -> None:
+        """
+        Publish one event together with all that are handed in within this turn of the loop.
+
+        For who publishes very much, one by one: it takes half the time of as many `publish_event`.
+
+        Args:
+            event: Must not change until it is encoded, at the end of the turn.
+            told: Called once with what `publish_event` would return or raise, never by this call.
+                Events that cannot be taken back: whoever is not interested any more ignores it.
+
+        Raises:
+            ClosedError: The publisher is closed.
+        """
+        self._check_open()
+        if self._form is None:
+            self._together.add(event, told)
+        else:
+            self._gatherer.run(self._publish_told(event, told), "publish")
+
+    async def _publish_told(self, event: OutgoingEvent, told: Told) -> None:
+        try:
+            fate = await self.publish_event(event)
+        except SpileError as exc:
+            told(exc)
+        else:
+            told(fate)
+
     @override
     async def publish_many(self, events: Sequence[OutgoingEvent]) -> list[bool]:
         """
@@ -229,6 +268,7 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         if not self._closed:
             self._closed = True
             try:
+                self._together.flush()
                 await self._gatherer.hand_over()
                 await self._close_audit()
                 await self._sender.close()
@@ -348,6 +388,14 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
             self._audit.dead_lettered(encoded.record)
         self._counts["dlq"] += 1
         bump(self._shown.dead_lettered, encoded.route.topic)
+
+    def _acknowledged(
+        self, batch: Sequence[Encoded], tickets: Sequence[int], took_s: float
+    ) -> None:
+        self._shown.took(took_s)
+        for ticket in tickets:
+            self._breaker.succeeded(ticket)
+        self._note_published(batch)
 
     def _note_published(self, batch: Sequence[Encoded]) -> None:
         self._counts["published"] += len(batch)

@@ -21,7 +21,6 @@ from spile.adapters.requesting._waiting import Waiting
 from spile.adapters.subscribing import EventReader
 from spile.adapters.wire import Opener
 from spile.spi import (
-    BrokerUnavailableError,
     ClosedError,
     DeliveryTimeoutError,
     ProtocolRecord,
@@ -104,7 +103,7 @@ class RequestClient(Generic[Asked, Answer]):
         self._publisher = publisher
         self._opener = opener or Opener()
         self._events = EventReader(catalogue, self._opener)
-        self._waiting = Waiting(max_pending)
+        self._waiting = Waiting(max_pending, f"{self._event_type} for {self._topic}")
         self._answers = AnswerReader(
             open_reader,
             (completed.topic, failed.topic),
@@ -161,35 +160,30 @@ class RequestClient(Generic[Asked, Answer]):
             correlation_id=name,
             causation_id=causation_id,
         )
-        outcome, started = "not_sent", time.perf_counter()
-        future = self._waiting.add(name.encode())
-        patience = asyncio.timeout(limit_ms / 1000)
+        started, key = time.perf_counter(), name.encode()
+        pending = self._waiting.add(key, limit_ms / 1000)
         try:
-            async with patience:
-                if not await self._publisher.publish_event(event):
-                    raise _unconfirmed(self._event_type, self._topic)
-                outcome = "cancelled"
-                record = await future
-            outcome = "unreadable"
+            self._publisher.publish_soon(event, pending.published)
+            record = await pending.future
+            pending.outcome = "unreadable"
             answer = await self._read(record)
-            outcome = "completed"
+            pending.outcome = "completed"
         except RequestFailedError:
-            outcome = "failed"
+            pending.outcome = "failed"
             raise
         except asyncio.CancelledError:
-            outcome = "cancelled"
+            pending.outcome = "cancelled"
             raise
         except TimeoutError:
-            if not patience.expired():
+            if pending.outcome != "timed_out":
                 raise
-            outcome = "timed_out"
             raise DeliveryTimeoutError(
                 f"no answer to {self._event_type} {name} within {limit_ms} ms; it may still be "
                 "handled, its answer will be dropped"
             ) from None
         finally:
-            self._waiting.forget(name.encode())
-            self._note(outcome, time.perf_counter() - started)
+            self._waiting.forget(key)
+            self._note(pending.outcome, time.perf_counter() - started)
         return answer
 
     async def open(self) -> None:
@@ -240,7 +234,8 @@ class RequestClient(Generic[Asked, Answer]):
             RequestFailedError: It is a failure.
             UndecodableError: It is none of the trio.
         """
-        await self._opener.prepare([record])
+        if self._opener.may_fetch:
+            await self._opener.prepare([record])
         payload: Any = self._events.read(record).payload
         if isinstance(payload, self._trio.completed):
             return payload
@@ -272,10 +267,4 @@ def _failure(payload: FailedRequest) -> RequestFailedError:
         code=payload.error_code,
         retriable=payload.retryable,
         details=payload.error_details,
-    )
-
-
-def _unconfirmed(event_type: str, topic: str) -> BrokerUnavailableError:
-    return BrokerUnavailableError(
-        f"{event_type} for {topic} was not acknowledged; it may or may not have been sent"
     )

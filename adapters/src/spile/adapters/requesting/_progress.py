@@ -1,8 +1,13 @@
-"""Which requests of a partition are settled, when they end in any order."""
+"""Requests in hand, and which of a partition are settled when they end in any order."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from spile.spi import ProtocolRecord
 
 
 class Progress:
@@ -37,3 +42,56 @@ class Progress:
             moved = self._open.popleft()
             self._ended.discard(moved)
         return None if moved is None else moved + 1
+
+
+class InHand:
+    """
+    One request from its arrival to the acknowledgement of its answer.
+
+    Attributes:
+        limit_s: How long the handler may take.
+        until: Loop time at which the caller is gone.
+        patience: Ends the handler.
+        is_handled: Whether the handler has ended.
+    """
+
+    __slots__ = (
+        "correlation_id",
+        "is_handled",
+        "limit_s",
+        "patience",
+        "progress",
+        "record",
+        "request",
+        "request_id",
+        "until",
+    )
+
+    def __init__(
+        self,
+        record: ProtocolRecord,
+        progress: Progress,
+        *,
+        request: Any,
+        request_id: str,
+        correlation_id: str,
+        limit_s: float,
+        until: float,
+    ) -> None:
+        self.record = record
+        self.progress = progress
+        self.request = request
+        self.request_id = request_id
+        self.correlation_id = correlation_id
+        self.limit_s = limit_s
+        self.until = until
+        self.patience = asyncio.timeout(None)
+        self.is_handled = False
+
+
+def set_timers(begun: Sequence[InHand]) -> None:
+    """Set timers for those whose handlers did not end at once; others can do without the cost."""
+    now = asyncio.get_running_loop().time()
+    for taken in begun:
+        if not taken.is_handled:
+            taken.patience.reschedule(now + taken.limit_s)

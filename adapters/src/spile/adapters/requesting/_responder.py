@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Self
 from uuid import UUID
 
 import structlog
+from pydantic import BaseModel
 
 from spile.adapters.dead_letters import DeadLetterQueue
 from spile.adapters.delivery import Backoff, Tasks
-from spile.adapters.publishing import EventPublisher
+from spile.adapters.publishing import EventPublisher, Fate
+from spile.adapters.requesting._answered import Answered
 from spile.adapters.requesting._answering import Answering, RequestHandler
 from spile.adapters.requesting._metrics import RESPONSES, RESPONSES_RUNNING
-from spile.adapters.requesting._progress import Progress
+from spile.adapters.requesting._progress import InHand, Progress, set_timers
 from spile.adapters.requesting._trio import Answer, Asked, Trio
 from spile.adapters.subscribing import EventReader, ReceivedEvent
 from spile.adapters.wire import Opener
@@ -147,7 +149,7 @@ class Responder(Generic[Asked, Answer]):
         self._idle.set()
         self._running = 0
         self._progress: dict[PartitionKey, Progress] = {}
-        self._answered: OrderedDict[str, asyncio.Future[bool]] = OrderedDict()
+        self._answered = Answered(_REMEMBERED + concurrency)
         self._counts: Counter[str] = Counter()
         self._subscription: ProtocolSubscription | None = None
         self._failure: BaseException | None = None
@@ -230,28 +232,129 @@ class Responder(Generic[Asked, Answer]):
 
     def _start_next(self) -> None:
         """Begin with requests, as many at a time as may run."""
+        begun: list[InHand] = []
         while self._line and self._running < self._concurrency and not self._closing:
             record, progress = self._line.popleft()
             self._count_running(1)
-            self._tasks.start(self._serve(record, progress), "request")
+            taken = self._taken(record, progress)
+            if taken is None:
+                self._tasks.start(self._serve(record, progress), "request")
+            elif taken.limit_s <= 0:
+                self._note(record, progress, "expired")
+                self._count_running(-1)
+            else:
+                self._answered.begin(taken.request_id)
+                self._tasks.start(self._handle(taken), "request")
+                begun.append(taken)
+        if begun:
+            asyncio.get_running_loop().call_soon(set_timers, begun)
+
+    def _taken(self, record: ProtocolRecord, progress: Progress) -> InHand | None:
+        """Read a request that is as it should be; None when more is to be done than that."""
+        if self._opener.may_fetch:
+            return None
+        try:
+            event = self._events.read(record)
+            request = event.payload
+        except (SchemaError, RetriableError):
+            return None
+        request_id = str(event.event_id)
+        if request_id in self._answered:
+            return None
+        left_s = self._left_s(record, request)
+        return InHand(
+            record,
+            progress,
+            request=request,
+            request_id=request_id,
+            correlation_id=str(event.correlation_id),
+            limit_s=self._answering.limit_s(left_s),
+            until=asyncio.get_running_loop().time() + left_s,
+        )
+
+    def _left_s(self, record: ProtocolRecord, request: Asked) -> float:
+        return record.timestamp / 1000 + self._trio.timeout_ms(request) / 1000 - self._clock()
+
+    async def _handle(self, taken: InHand) -> None:
+        """Call the handler and hand its answer to the publisher, which sends those that meet."""
+        try:
+            answer = await self._answering.run(taken.request, taken.patience, limit_s=taken.limit_s)
+            event = self._answering.event(answer, taken.correlation_id, taken.request_id)
+        except BaseException:
+            self._dropped(taken)
+            raise
+        taken.is_handled = True
+        self._answering.send_soon(event, lambda fate: self._sent(taken, answer, fate))
+
+    def _sent(self, taken: InHand, answer: BaseModel, fate: Fate) -> None:
+        if fate is True:
+            self._answered.settle(taken.request_id, acknowledged=True)
+            self._settled(taken, self._outcome(answer))
+        else:
+            self._tasks.start(self._send_again(taken, answer, fate), "answer")
+
+    async def _send_again(self, taken: InHand, answer: BaseModel, fate: Fate) -> None:
+        acknowledged = False
+        try:
+            acknowledged = await self._answering.send(
+                answer,
+                correlation_id=taken.correlation_id,
+                request_id=taken.request_id,
+                until=taken.until,
+                fate=fate,
+            )
+        except BaseException:
+            self._dropped(taken)
+            raise
+        self._answered.settle(taken.request_id, acknowledged=acknowledged)
+        self._settled(taken, self._outcome(answer) if acknowledged else "unanswered")
+
+    def _outcome(self, answer: BaseModel) -> str:
+        return "completed" if isinstance(answer, self._trio.completed) else "failed"
+
+    def _dropped(self, taken: InHand) -> None:
+        """Let go of a request that comes again."""
+        taken.is_handled = True
+        self._answered.settle(taken.request_id, acknowledged=False)
+        self._count_running(-1)
+
+    def _settled(self, taken: InHand, outcome: str) -> None:
+        """Note that nothing is left to do for a request."""
+        self._note(taken.record, taken.progress, outcome)
+        self._count_running(-1)
+        if self._line:
+            self._start_next()
+        if self._may_resume:
+            self._held_back = False
+            self._tasks.start(self._subscribed.resume(), "resume")
+
+    def _note(self, record: ProtocolRecord, progress: Progress, outcome: str) -> None:
+        self._counts[outcome] += 1
+        self._outcomes[outcome].inc()
+        done = progress.end(record.offset)
+        partition = (record.topic, record.partition)
+        if done is not None and self._progress.get(partition) is progress:
+            self._subscribed.done({partition: done})
+
+    @property
+    def _may_resume(self) -> bool:
+        return self._held_back and len(self._line) <= self._concurrency // 2 and not self._closing
+
+    @property
+    def _subscribed(self) -> ProtocolSubscription:
+        assert self._subscription is not None  # noqa: S101 - set before the first request
+        return self._subscription
 
     async def _serve(self, record: ProtocolRecord, progress: Progress) -> None:
-        subscription = self._subscription
-        assert subscription is not None  # noqa: S101 - set before the first request
+        """Bring a request to its end that is none, is framed, or came before."""
         try:
-            outcome = await self._settle(record)
-            self._counts[outcome] += 1
-            self._outcomes[outcome].inc()
-            done = progress.end(record.offset)
-            partition = (record.topic, record.partition)
-            if done is not None and self._progress.get(partition) is progress:
-                subscription.done({partition: done})
+            self._note(record, progress, await self._settle(record))
         finally:
             self._count_running(-1)
             self._start_next()
-        if self._held_back and len(self._line) <= self._concurrency // 2 and not self._closing:
+        if self._may_resume:
             self._held_back = False
-            await subscription.resume()
+            await self._subscribed.resume()
 
     async def _settle(self, record: ProtocolRecord) -> str:
         """Bring one request to its end, and say which."""
@@ -263,17 +366,18 @@ class Responder(Generic[Asked, Answer]):
                 return "tick"
             await self._refuse(record, exc)
             return "unreadable"
-        left_s = record.timestamp / 1000 + self._trio.timeout_ms(request) / 1000 - self._clock()
+        left_s = self._left_s(record, request)
         if left_s <= 0:
             return "expired"
         request_id = str(event.event_id)
-        if await self._is_answered(request_id):
+        if await self._answered.was_answered(request_id):
             return "repeated"
-        fate = self._remember(request_id)
+        self._answered.begin(request_id)
         acknowledged = False
         try:
             until = asyncio.get_running_loop().time() + left_s
-            answer = await self._answering.run(request, left_s=left_s)
+            limit_s = self._answering.limit_s(left_s)
+            answer = await self._answering.run(request, asyncio.timeout(limit_s), limit_s=limit_s)
             acknowledged = await self._answering.send(
                 answer,
                 correlation_id=str(event.correlation_id),
@@ -281,10 +385,8 @@ class Responder(Generic[Asked, Answer]):
                 until=until,
             )
         finally:
-            fate.set_result(acknowledged)
-        if not acknowledged:
-            return "unanswered"
-        return "completed" if isinstance(answer, self._trio.completed) else "failed"
+            self._answered.settle(request_id, acknowledged=acknowledged)
+        return self._outcome(answer) if acknowledged else "unanswered"
 
     async def _read(self, record: ProtocolRecord) -> ReceivedEvent:
         """
@@ -302,18 +404,6 @@ class Responder(Generic[Asked, Answer]):
                 attempt += 1
                 log.warning("request cannot be read yet", trio=self._trio.name, error=str(exc))
                 await asyncio.sleep(self._backoff.delay(attempt))
-
-    async def _is_answered(self, request_id: str) -> bool:
-        """Say whether this process answered a request before; waits when it is about to."""
-        earlier = self._answered.get(request_id)
-        return earlier is not None and await asyncio.shield(earlier)
-
-    def _remember(self, request_id: str) -> asyncio.Future[bool]:
-        fate: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._answered[request_id] = fate
-        if len(self._answered) > _REMEMBERED + self._concurrency:
-            self._answered.popitem(last=False)
-        return fate
 
     async def _refuse(self, record: ProtocolRecord, error: SchemaError) -> None:
         """Keep what is no request as a dead letter, and tell its sender where that can be done."""

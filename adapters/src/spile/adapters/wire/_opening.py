@@ -43,6 +43,11 @@ class Opener:
             _MOST_SCHEMAS, max_weight=MAX_PARSED_BYTES
         )
 
+    @property
+    def may_fetch(self) -> bool:
+        """Whether `prepare` ever has something to do."""
+        return self._framing is not None
+
     async def prepare(self, records: Iterable[ProtocolRecord]) -> None:
         """
         Fetch what `open` will need for these records.

@@ -341,6 +341,10 @@ class _Attributes(Mapping[str, Any]):
         except AttributeError:
             raise KeyError(name) from None
 
+    def get(self, key: str, default: Any = None, /) -> Any:
+        """Return a field, or the default where the struct has none of this name."""
+        return getattr(self._struct, key, default)  # a tenth of the time of an error
+
     def __iter__(self) -> Any:
         return iter(self._struct.__struct_fields__)
 
