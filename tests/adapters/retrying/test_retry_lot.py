@@ -171,6 +171,63 @@ def test_done_records_stay_done(make):
     assert taken(lot) == [0, 2]
 
 
+def test_done_records_beyond_memory_stay_done(make, monkeypatch):
+    """A record that the note says is done parks no key, also where the scan holds no more."""
+    before = make(ends=(10, 0))
+    records = [retry(n, n, key=b"%d" % n) for n in range(10)]
+    before.accept(0, records)
+    before.finish_scan()
+    before.windows[0].close(6)
+    monkeypatch.setattr(_lot, "_CROWDED_SPAN", 4)
+    lot = make(ends=(10, 0), starts=((0, before.windows[0].note()), (0, "")))
+    lot.accept(0, records)
+    assert lot.finish_scan() == {0: 4}
+    assert not lot.is_parked(b"6")
+    assert taken(lot) == [0, 1, 2, 3]
+    lot.accept(0, records[4:])
+    assert taken(lot) == [4, 5, 7, 8, 9]
+    assert (lot.is_empty, lot.windows[0].position) == (True, 10)
+
+
+def test_nothing_is_handed_out_twice(make):
+    """A follower that was read before its head, by a clock ahead, is handed out once after it."""
+    lot = make(ends=(1, 1))
+    lot.accept(0, [retry(0, 6, due=2.0)])
+    lot.accept(1, [retry(0, 5, role="head", attempts=2)])
+    lot.finish_scan()
+    lot._clock.now = 2.0
+    first = lot.take()
+    lot.settle(first)
+    second = lot.take()
+    assert (first.record.offset, second.record.offset, lot.take()) == (5, 6, None)
+
+
+def test_copy_that_would_not_be_read(make, monkeypatch):
+    """A copy is worth writing only where the tier is read up to it; else the record waits."""
+    monkeypatch.setattr(_lot, "_CROWDED_SPAN", 8)
+    lot = make(ends=(6, 0))
+    lot.accept(0, [retry(n, n) for n in range(6)])
+    lot.finish_scan()
+    assert not lot.comes_back(0)
+    entry = lot.take()
+    lot.wait(entry, ValueError("no"), 3, datetime(2026, 1, 1, tzinfo=UTC))
+    assert (lot.take(), lot.due_in(), lot.is_draining(b"k")) == (None, 10.0, False)
+    assert (entry.facts.role, entry.facts.attempts) == ("head", 3)
+    lot._clock.now = 10.0
+    assert taken(lot) == [0, 1, 2, 3, 4, 5]
+    assert lot.comes_back(0)
+
+
+def test_all_that_waits_for_what_is_unread(make):
+    """A lot is stuck when no record in memory will ever be handed out by itself."""
+    lot = make(ends=(2, 0))
+    lot.accept(0, [retry(0, 5), retry(1, 6)])
+    lot.finish_scan()
+    assert not lot.is_stuck
+    lot.move(lot.take(), 1)
+    assert lot.is_stuck
+
+
 def test_reprocessed_records_wait_for_nobody(make):
     """A record that an operator sent is handed out beside a parked key, with its replay count."""
     lot = make()

@@ -205,7 +205,7 @@ async def test_guard_keeps_offsets(retry_bench):
         raise ValueError("a bug")
 
     guard = FailureGuard(share=0.5, after=5, window=10)
-    subscription = await bench.messages(fail, guard=guard)
+    subscription = await bench.messages(fail, guard=guard, tiers=(5.0, 5.0, 5.0))
     await bench.send(*(b"%d" % n for n in range(20)), key=None, partition=0)
     with pytest.raises(TooManyFailuresError):
         await subscription.wait()

@@ -1,6 +1,6 @@
 """Records that wait for another attempt: where they stand, in what order they come back."""
 
-from spile.adapters.retrying._lot import Entry, Key, Lot
+from spile.adapters.retrying._lot import Entry, Key, Lot, size_of
 from spile.adapters.retrying._topics import RetryTopic, RetryTopics
 from spile.adapters.retrying._window import Window
 
@@ -11,4 +11,5 @@ __all__ = [
     "RetryTopic",
     "RetryTopics",
     "Window",
+    "size_of",
 ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from uuid import uuid4
 
 from spile.adapters.dead_letters import (
@@ -44,6 +44,7 @@ class Entry:
         due: When it may be handed out, on the clock of the lot.
         replays: How often it was reprocessed.
         broken: Why its facts cannot be read; it can only be buried.
+        is_queued: Whether it stands in the queue of what is to be handed out.
     """
 
     key: Key
@@ -54,6 +55,7 @@ class Entry:
     due: float
     replays: int = 0
     broken: UndecodableError | None = None
+    is_queued: bool = False
 
     @property
     def is_alone(self) -> bool:
@@ -72,24 +74,36 @@ class Entry:
     @property
     def size_bytes(self) -> int:
         """About how much memory it takes."""
-        return len(self.record.key or b"") + len(self.record.value or b"") + _OVERHEAD_BYTES
+        return size_of(self.record)
+
+
+class _Unread(NamedTuple):
+    """A parked record that is not in memory: how often it was tried, and its size in bytes."""
+
+    attempts: int
+    size: int
+
+
+def size_of(record: ProtocolRecord) -> int:
+    """Return about how much memory a record takes, in bytes."""
+    return len(record.key or b"") + len(record.value or b"") + _OVERHEAD_BYTES
 
 
 class _ParkedKey:
-    """Records of one key by offset of origin: in memory, or just how often they were tried."""
+    """Records of one key by offset of origin: in memory, or what is known of them."""
 
     __slots__ = ("known", "order")
 
     def __init__(self) -> None:
-        self.known: dict[int, Entry | int] = {}
+        self.known: dict[int, Entry | _Unread] = {}
         self.order: list[int] = []
 
-    def add(self, origin: int, what: Entry | int) -> None:
+    def add(self, origin: int, what: Entry | _Unread) -> None:
         if origin not in self.known:
             heapq.heappush(self.order, origin)
         self.known[origin] = what
 
-    def first(self) -> Entry | int:
+    def first(self) -> Entry | _Unread:
         while self.order[0] not in self.known:
             heapq.heappop(self.order)
         return self.known[self.order[0]]
@@ -150,6 +164,8 @@ class Lot:
         self._clock = clock
         self._wall_clock = wall_clock
         self._held_bytes = [0] * len(self.windows)
+        self._unread = 0
+        self._unread_bytes = 0
         self._resume_at: list[int | None] = [None] * len(self.windows)
         self._keys: dict[Key, _ParkedKey] = {}
         self._timed: list[tuple[float, int, Entry]] = []
@@ -174,16 +190,16 @@ class Lot:
         if parked is None:
             return False
         first = parked.first()
-        return first.due <= self._clock() if isinstance(first, Entry) else first == 0
+        return first.due <= self._clock() if isinstance(first, Entry) else first.attempts == 0
 
     def left(self, key: Key) -> int:
         """Return how many records of a key are parked."""
         parked = self._keys.get(key)
         return 0 if parked is None else len(parked.known)
 
-    def expect(self, key: Key, origin: int, attempts: int) -> None:
+    def expect(self, key: Key, origin: int, attempts: int, size: int = _OVERHEAD_BYTES) -> None:
         """Park a record that is about to be written; it is in memory once it is read back."""
-        self._keys.setdefault(key, _ParkedKey()).add(origin, attempts)
+        self._put(key, origin, _Unread(attempts, size))
 
     def accept(self, tier: int, records: Sequence[ProtocolRecord]) -> None:
         """Take in what was read from a tier, in order."""
@@ -193,7 +209,8 @@ class Lot:
                     self._take_in(tier, record)
                     continue
                 self._resume_at[tier] = record.offset
-            self._remember(record)
+            if not self.windows[tier].is_done(record.offset):
+                self._remember(record)
 
     def reached(self, tier: int, position: int) -> bool:
         """Return whether a tier is read to where it ended at the assignment."""
@@ -207,8 +224,13 @@ class Lot:
         return again
 
     def is_crowded(self, tier: int) -> bool:
-        """Whether nothing more should be read from a tier for now."""
+        """Whether nothing more of a tier should be in memory."""
         return self.windows[tier].span >= _CROWDED_SPAN or self._held_bytes[tier] >= _CROWDED_BYTES
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether all that is parked waits for records that are not in memory."""
+        return not self.is_empty and self.due_in() is None
 
     def has_room(self, tier: int) -> bool:
         """Whether a tier that was crowded may be read again."""
@@ -222,6 +244,17 @@ class Lot:
         self._forget_stale()
         return max(0.0, self._timed[0][0] - self._clock()) if self._timed else None
 
+    def comes_back(self, tier: int) -> bool:
+        """
+        Say whether a record that is written to a tier now is read before the tier is crowded.
+
+        Where it is not, the records of its key that crowd the tier would wait for it for ever.
+        """
+        return (
+            self.windows[tier].span + self._unread <= _CROWDED_SPAN // 2
+            and self._held_bytes[tier] + self._unread_bytes <= _CROWDED_BYTES // 2
+        )
+
     def take(self, key: Key | None = None) -> Entry | None:
         """Return a record to hand out now, of one key or of any; it stays parked until settled."""
         if key is not None:
@@ -231,7 +264,9 @@ class Lot:
         self._forget_stale()
         if not self._timed or self._timed[0][0] > self._clock():
             return None
-        return heapq.heappop(self._timed)[2]
+        entry = heapq.heappop(self._timed)[2]
+        entry.is_queued = False
+        return entry
 
     def followers(self, entry: Entry, limit: int) -> list[Entry]:
         """Return the records that may be handed out right behind one, in order."""
@@ -248,7 +283,25 @@ class Lot:
 
     def put_back(self, entry: Entry) -> None:
         """Let a record that was taken be taken again."""
-        heapq.heappush(self._timed, (entry.due, next(self._turn), entry))
+        if not entry.is_queued:
+            entry.is_queued = True
+            heapq.heappush(self._timed, (entry.due, next(self._turn), entry))
+
+    def wait(self, entry: Entry, error: Exception, attempts: int, first_failure: datetime) -> None:
+        """
+        Let a record that failed wait where it stands, as long as its tier says.
+
+        Its topic does not know that: after a restart it is handed out at once.
+        """
+        entry.facts = replace(
+            entry.facts,
+            role="head",
+            attempts=attempts,
+            first_failure=first_failure,
+            error_type=type(error).__name__,
+        )
+        entry.due = self._clock() + self._delays_s[entry.tier]
+        self.put_back(entry)
 
     def settle(self, entry: Entry) -> None:
         """Note that a record is done or dead: the next one of its key may be handed out."""
@@ -266,16 +319,28 @@ class Lot:
 
     def move(self, entry: Entry, attempts: int) -> None:
         """Expect a record in the next tier; `release` its old place when the new one stands."""
-        self.expect(entry.key, entry.record.offset, attempts)
+        self.expect(entry.key, entry.record.offset, attempts, entry.size_bytes)
 
     def release(self, entry: Entry) -> None:
         """Count the place of a record as done."""
         self.windows[entry.tier].close(entry.offset)
         self._held_bytes[entry.tier] -= entry.size_bytes
 
+    def _put(self, key: Key, origin: int, what: Entry | _Unread) -> None:
+        """Park a record, in place of what was known of it."""
+        parked = self._keys.setdefault(key, _ParkedKey())
+        before = parked.known.get(origin)
+        if isinstance(before, _Unread):
+            self._unread -= 1
+            self._unread_bytes -= before.size
+        if isinstance(what, _Unread):
+            self._unread += 1
+            self._unread_bytes += what.size
+        parked.add(origin, what)
+
     def _forget_stale(self) -> None:
         while self._timed and not self._is_first(self._timed[0][2]):
-            heapq.heappop(self._timed)
+            heapq.heappop(self._timed)[2].is_queued = False
 
     def _is_first(self, entry: Entry) -> bool:
         parked = self._keys.get(entry.key)
@@ -293,9 +358,8 @@ class Lot:
         if entry.is_alone:
             self.put_back(entry)
             return
-        parked = self._keys.setdefault(entry.key, _ParkedKey())
-        parked.add(entry.record.offset, entry)
-        if parked.first() is entry:
+        self._put(entry.key, entry.record.offset, entry)
+        if self._is_first(entry):
             self.put_back(entry)
 
     def _is_wanted(self, entry: Entry, offset: int) -> bool:
@@ -303,17 +367,19 @@ class Lot:
         known = None if parked is None else parked.known.get(facts.offset)
         if self.scanned:
             is_known_place = facts.writer == self.token or offset < self.ends[entry.tier]
-            return isinstance(known, int) and known == facts.attempts and is_known_place
+            return (
+                isinstance(known, _Unread) and known.attempts == facts.attempts and is_known_place
+            )
         return self._supersedes(facts, known)
 
-    def _supersedes(self, facts: RetryFacts, known: Entry | int | None) -> bool:
+    def _supersedes(self, facts: RetryFacts, known: Entry | _Unread | None) -> bool:
         """Say whether a record counts that the scan meets; releases one that it replaces."""
         if facts.offset >= self._main_start:
             return False
         if known is None:
             return True
         if not isinstance(known, Entry):
-            return facts.attempts > known
+            return facts.attempts > known.attempts
         if facts.attempts <= known.facts.attempts:
             return False
         self.release(known)
@@ -331,7 +397,7 @@ class Lot:
         parked = self._keys.get(key)
         known = None if parked is None else parked.known.get(facts.offset)
         if self._supersedes(facts, known):
-            self.expect(key, facts.offset, facts.attempts)
+            self.expect(key, facts.offset, facts.attempts, size_of(record))
 
     def _key(self, record: ProtocolRecord, facts: RetryFacts) -> Key:
         if record.key is None:

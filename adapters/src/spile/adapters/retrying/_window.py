@@ -49,6 +49,10 @@ class Window:
         self._open.add(offset)
         return True
 
+    def is_done(self, offset: int) -> bool:
+        """Say whether an offset that was not opened yet is done already."""
+        return offset in self._done
+
     def close(self, offset: int) -> None:
         """Note that an offset is done; again is a no-op."""
         self._open.discard(offset)

@@ -11,7 +11,7 @@ from functools import partial
 
 from spile.adapters.delivery._ports import RecordSender
 from spile.adapters.delivery._records import OutgoingRecord
-from spile.adapters.retrying import Key
+from spile.adapters.retrying import Key, size_of
 from spile.adapters.subscribing._batch_attempts import BatchAttempts, Item, Outcome
 from spile.adapters.subscribing._burial import Burier, write_all
 from spile.adapters.subscribing._guard import FailureGuard
@@ -283,6 +283,8 @@ class TieredBatches:
         outgoing: dict[Item, OutgoingRecord] = {}
         freed: set[tuple[int, Key]] = set()
         for item, error in heads:
+            if self._waits_in_place(item, error, outcome.attempts):
+                continue
             head = self._park(item, error, outcome.attempts)
             if head is not None:
                 outgoing[item] = head
@@ -290,7 +292,7 @@ class TieredBatches:
                 freed.add(item.group)
         for item in behind:
             if item.entry is None and item.group not in freed:
-                item.yard.lot.expect(item.key, item.record.offset, 0)
+                item.yard.lot.expect(item.key, item.record.offset, 0, size_of(item.record))
                 outgoing[item] = item.yard.follower(item.record)
         if not await self._write(list(outgoing.values()), batch):
             return []
@@ -308,6 +310,21 @@ class TieredBatches:
         else:
             self._guard.handled(handled)
 
+    def _waits_in_place(self, item: Item, error: Exception, attempts: int) -> bool:
+        """Let a parked record wait where it stands, if that must be."""
+        entry = item.entry
+        if entry is None or isinstance(error, PermanentError | SchemaError):
+            return False
+        tier = item.yard.next_tier(entry)
+        if tier is None:
+            return False
+        attempts += entry.facts.attempts
+        first = _first_failure(item)
+        if not item.yard.waits_in_place(entry, tier, error, attempts, first):
+            return False
+        self._observer.retried(item.record.topic, 1)
+        return True
+
     def _park(self, item: Item, error: Exception, attempts: int) -> OutgoingRecord | None:
         """Return what to write for a record that failed; None when it is to be buried."""
         if isinstance(error, PermanentError | SchemaError):
@@ -317,7 +334,7 @@ class TieredBatches:
         if tier is None:
             return None
         attempts += 0 if entry is None else entry.facts.attempts
-        yard.lot.expect(item.key, record.offset, attempts)
+        yard.lot.expect(item.key, record.offset, attempts, size_of(record))
         self._observer.retried(record.topic, 1)
         return yard.head(record, tier, error, attempts, _first_failure(item))
 
@@ -400,7 +417,7 @@ def _apart(yard: Yard, chunk: Chunk) -> tuple[Chunk, list[OutgoingRecord]]:
     for record in chunk:
         key = lot.key_of(record)
         if lot.is_parked(key):
-            lot.expect(key, record.offset, 0)
+            lot.expect(key, record.offset, 0, size_of(record))
             followers.append(yard.follower(record))
         else:
             kept.append(record)

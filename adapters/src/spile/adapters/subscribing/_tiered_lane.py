@@ -13,7 +13,7 @@ from typing import Any
 from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.delivery._ports import RecordSender
 from spile.adapters.delivery._records import OutgoingRecord
-from spile.adapters.retrying import Entry, Key
+from spile.adapters.retrying import Entry, Key, size_of
 from spile.adapters.subscribing._boundary import Case, MessageBoundary
 from spile.adapters.subscribing._burial import write_all
 from spile.adapters.subscribing._observer import SubscriptionObserver
@@ -150,7 +150,7 @@ class TieredLane:
         if lot.is_parked(key) and not await self._drained(key):
             if yard.holding.ending:
                 return False
-            lot.expect(key, offset, 0)
+            lot.expect(key, offset, 0, size_of(record))
             await self._park(yard.follower(record), done)
             return True
         case = Case(
@@ -165,7 +165,7 @@ class TieredLane:
     async def _park_first(
         self, record: ProtocolRecord, key: Key, error: Exception, attempts: int, first: datetime
     ) -> None:
-        self.yard.lot.expect(key, record.offset, attempts)
+        self.yard.lot.expect(key, record.offset, attempts, size_of(record))
         written = partial(self.yard.done, record.offset)
         await self._park(self.yard.head(record, 0, error, attempts, first), written)
 
@@ -191,6 +191,8 @@ class TieredLane:
     async def _move(
         self, entry: Entry, tier: int, error: Exception, attempts: int, first: datetime
     ) -> None:
+        if self.yard.waits_in_place(entry, tier, error, attempts, first):
+            return
         self.yard.lot.move(entry, attempts)
         written = partial(self.yard.moved, entry)
         await self._park(self.yard.head(entry.record, tier, error, attempts, first), written)

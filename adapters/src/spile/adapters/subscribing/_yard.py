@@ -94,6 +94,26 @@ class Yard:
         self.note_progress(entry.tier)
         self._on_progress(self)
 
+    def waits_in_place(
+        self, entry: Entry, tier: int, error: Exception, attempts: int, first_failure: datetime
+    ) -> bool:
+        """
+        Let a parked record that failed wait where it stands, if that must be.
+
+        Such is a follower whose tier is so full that its copy would not be read.
+
+        Args:
+            entry: The record.
+            tier: Where it would go.
+            error: What it failed with.
+            attempts: How often it was tried by now.
+            first_failure: When it failed first.
+        """
+        if tier != entry.tier or self.lot.comes_back(tier):
+            return False
+        self.lot.wait(entry, error, attempts, first_failure)
+        return True
+
     def next_tier(self, entry: Entry) -> int | None:
         """Return where a parked record goes that failed; None when only the queue is left."""
         if entry.is_alone:

@@ -160,13 +160,19 @@ class Yards:
         return main
 
     def hold_in_bounds(self, yard: Yard) -> None:
-        """Pause retry partitions of which too much is in memory, and resume those with room."""
-        if not yard.lot.scanned:
+        """
+        Pause retry partitions of which too much is in memory, and resume those with room.
+
+        None is paused while all that is in memory waits for something that has yet to be read.
+        """
+        lot = yard.lot
+        if not lot.scanned:
             return
+        is_stuck = lot.is_stuck
         for tier, holding in enumerate(yard.tiers):
-            if not holding.paused and yard.lot.is_crowded(tier):
+            if not holding.paused and lot.is_crowded(tier) and not is_stuck:
                 self._wiring.hold_back(holding)
-            elif holding.paused and yard.lot.has_room(tier):
+            elif holding.paused and (is_stuck or lot.has_room(tier)):
                 self._wiring.open(holding)
 
     def _look_for_end(self, yard: Yard) -> None:
