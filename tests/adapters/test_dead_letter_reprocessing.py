@@ -368,6 +368,25 @@ async def test_record_too_large_for_any_queue_leaves_word_and_stays(desk):
     assert desk.cluster.records(BILLING) == []
 
 
+async def test_purge_takes_what_was_asked_for_alone(desk):
+    """A letter that comes while the operator thinks is neither marked nor freed."""
+    await desk.bury(b"seen")
+    async with DeadLetterBrowser(desk.cluster.reader, DLQ) as browser:
+        ends = (await browser.look()).ends
+    await desk.bury(b"unseen")
+    freed = {}
+
+    async def free(before):
+        freed.update(before)
+
+    letters: list[DeadLetter] = []
+    purger = Purger(desk.cluster.reader, desk.sender, free)
+    purged = await purger.run(DLQ, lambda found: _kept(letters, found), ends=ends)
+    assert purged.letters == len(letters) == 1
+    assert await desk.values() == [b"unseen"]
+    assert set(freed.values()) == {1}
+
+
 @pytest.mark.parametrize(
     "forged",
     [

@@ -67,6 +67,13 @@ async def test_a_file_that_changed_is_noticed(tmp_path, monkeypatch):
         await LetterFile(tmp_path, QUEUE).keep(_letters(RECORD))
 
 
+async def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    """Why nothing was purged is one line that names the folder, not a traceback."""
+    (tmp_path / "file").touch()
+    with pytest.raises(KeptFileError, match=r"file/purged: not a directory; nothing was purged"):
+        await LetterFile(tmp_path / "file" / "purged", QUEUE).keep(_letters(RECORD))
+
+
 def test_changes_by_path():
     """Members are set by path, in objects and lists; the rest stays."""
     value = b'{"payload":{"list":[{"a":1}],"b":2},"version":"v1"}'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
@@ -81,16 +81,19 @@ class Purger:
         keep: KeepLetters,
         which: LetterFilter | None = None,
         *,
+        ends: Mapping[PartitionKey, int] | None = None,
         operator: str = "",
         reason: str = "",
     ) -> Purged:
         """
-        Purge the letters that stand in a queue now.
+        Purge letters that stand in a queue.
 
         Args:
             queue: Full name that ends in `.dlq`.
             keep: Gets all that will leave the log before the first of them is marked.
             which: All letters when None.
+            ends: Offsets up to which letters are meant, as `QueueState.ends`; all that stand there
+                now when None.
             operator: Who; noted in the marks.
             reason: Why; noted likewise.
 
@@ -102,6 +105,9 @@ class Purger:
         which = which or LetterFilter()
         async with DeadLetterBrowser(self._readers, queue) as browser:
             state = await browser.look()
+            if ends is not None:
+                meant = {key: min(end, ends.get(key, 0)) for key, end in state.ends.items()}
+                state = replace(state, ends=meant)
             first = await self._first_kept(browser, state, which)
             async with aclosing(_leaving(browser, state, which, first)) as letters:
                 await keep(letters)

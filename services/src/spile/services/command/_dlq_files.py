@@ -56,9 +56,19 @@ class LetterFile:
         Write letters, force them to the disk, read them back, and return how many.
 
         Raises:
-            KeptFileError: What was read back is not what was written.
-            OSError: The file cannot be written.
+            KeptFileError: The file cannot be written, or what was read back is not what was
+                written.
         """
+        try:
+            return await self._keep(letters)
+        except OSError as exc:
+            reason = (exc.strerror or type(exc).__name__).lower()
+            raise KeptFileError(
+                f"letters cannot be kept in {self._path or self._folder}: {reason}; nothing was "
+                "purged: free the place, or name another folder"
+            ) from exc
+
+    async def _keep(self, letters: AsyncIterator[DeadLetter]) -> int:
         count, wrote = 0, hashlib.sha256()
         file: BinaryIO | None = None
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from spile.adapters.kafka import KafkaAdmin, KafkaSender
 from spile.services.command._dlq_files import LetterFile
 from spile.services.command._dlq_options import Desk, chosen, letter_filters, responsible, run
 from spile.services.command._dlq_view import counted_letters, escaped
+from spile.spi import PartitionKey
 
 _PURGED = ".spile/purged"
 
@@ -103,7 +104,7 @@ def purge(
     """
     desk, which = Desk.open(), chosen(**filters)
     queue = desk.queue(topic)
-    count = run(_count(desk, queue, which))
+    count, ends = run(_found(desk, queue, which))
     if count and not yes:
         click.confirm(
             f"purge {counted_letters(count)} of {queue}, with a copy in {archive}?",
@@ -111,7 +112,8 @@ def purge(
             err=True,
         )
     kept = LetterFile(archive, queue)
-    purged = run(_purge(desk, queue, which, kept, operator=operator, reason=reason))
+    # What comes while the question stands is not what the answer is about.
+    purged = run(_purge(desk, queue, which, kept, ends=ends, operator=operator, reason=reason))
     freed = {str(number): offset for (_, number), offset in sorted(purged.freed.items())}
     path = None if kept.path is None else str(kept.path)
     if as_json:
@@ -128,7 +130,7 @@ async def _reprocess(desk: Desk, queue: str, wish: ReprocessWish) -> Reprocessed
     console = Console(stderr=True)
     total = None
     if console.is_terminal:
-        total = await _count(desk, queue, wish.which)
+        total, _ = await _found(desk, queue, wish.which)
         total = total if wish.limit is None else min(total, wish.limit)
     sender = KafkaSender(desk.settings)
     try:
@@ -138,20 +140,32 @@ async def _reprocess(desk: Desk, queue: str, wish: ReprocessWish) -> Reprocessed
         await sender.close()
 
 
-async def _count(desk: Desk, queue: str, which: LetterFilter | None) -> int:
+async def _found(
+    desk: Desk, queue: str, which: LetterFilter | None
+) -> tuple[int, Mapping[PartitionKey, int]]:
+    """Return how many letters are meant, and where the queue ends."""
     async with desk.browser(queue) as browser:
         state = await browser.look(need_marks=False)
-        return len([None async for _ in browser.letters(state, which)])
+        return len([None async for _ in browser.letters(state, which)]), state.ends
 
 
 async def _purge(
-    desk: Desk, queue: str, which: LetterFilter, kept: LetterFile, *, operator: str, reason: str
+    desk: Desk,
+    queue: str,
+    which: LetterFilter,
+    kept: LetterFile,
+    *,
+    ends: Mapping[PartitionKey, int],
+    operator: str,
+    reason: str,
 ) -> Purged:
     sender = KafkaSender(desk.settings)
     try:
         async with KafkaAdmin(desk.settings) as admin:
             purger = Purger(desk.reader, sender, admin.delete_records)
-            return await purger.run(queue, kept.keep, which, operator=operator, reason=reason)
+            return await purger.run(
+                queue, kept.keep, which, ends=ends, operator=operator, reason=reason
+            )
     finally:
         await sender.close()
 
