@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 
 from spile.adapters.delivery import OutgoingRecord, Record
 from spile.services.archiver.objects import CuttingRule, PartitionCutter
-from spile.services.auditing import AuditReport, event_minute, show
+from spile.services.auditing import AuditReport, Window, event_minute, show
 from spile.services.auditing._metrics import DIFFERENCE
 from spile.spi import DeliveryTimeoutError, RejectedError
 
@@ -265,3 +265,13 @@ def test_minutes_are_those_of_the_manifests(world, stamp):
     record = Record(world.topic, 0, 0, 1_767_323_045_000, None, b"x", headers)
     sealed = PartitionCutter(CuttingRule(records=1), world.topic, 0).add(record)
     assert list(sealed.manifest.event_minutes) == [event_minute(stamp, record.timestamp)]
+
+
+def test_a_day_that_no_calendar_has_ends_no_audit():
+    """A foreign producer's 31 November sorts into a window, and is settled there."""
+    window = Window(
+        since=datetime(2026, 11, 30, tzinfo=UTC), until=datetime(2026, 12, 2, tzinfo=UTC)
+    )
+    minute = event_minute(b"2026-11-31T00:00:00Z", 0)
+    assert window.holds(minute)
+    assert window.is_settled(minute)
