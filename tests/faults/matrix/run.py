@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -59,6 +60,7 @@ def main() -> int:
     seeds = range(1, int(os.environ.get("SEEDS") or 5) + 1)
     source = source_hash()
     every = [(cell, seed) for seed in seeds for cell in cells]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends its cells too
     failed = _run_all(every, source)
     if not failed:
         _write(seeds, source)
@@ -78,6 +80,7 @@ def _run_all(every: list[tuple[Cell, int]], source: str) -> int:
                 spent_s = time.monotonic() - started
                 _say(f"[{number}/{len(every)} {spent_s:5.0f} s] {_line(cell, seed, result)}")
         except BaseException:
+            _STOPPING.set()
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list(_RUNNING):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -86,6 +89,7 @@ def _run_all(every: list[tuple[Cell, int]], source: str) -> int:
 
 
 _RUNNING: set[subprocess.Popen[str]] = set()
+_STOPPING = threading.Event()
 
 
 def _result_of(cell: Cell, seed: int, source: str) -> tuple[Cell, int, dict[str, Any]]:
@@ -169,7 +173,8 @@ def _run_cell(cell: Cell, seed: int, source: str) -> dict[str, Any]:
         result = _result(Path(folder) / "result.json", printed)
     result |= {"source": source, "cell": cell.name, "seed": seed, "commit": _commit()}
     result["took_s"] = round(time.monotonic() - began, 1)
-    store(cell, seed, result)
+    if not _STOPPING.is_set():  # what was cut off says nothing
+        store(cell, seed, result)
     return result
 
 
