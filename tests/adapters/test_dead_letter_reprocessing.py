@@ -387,6 +387,29 @@ async def test_purge_takes_what_was_asked_for_alone(desk):
     assert set(freed.values()) == {1}
 
 
+async def test_refused_claim_of_transactions_ends_the_run(desk):
+    """What a broker refuses before anything is written is raised, and not tried for ever."""
+    await desk.bury()
+
+    class Refused:
+        async def claim(self):
+            await asyncio.sleep(0)
+            raise RejectedError("no such timeout", code="INVALID_TRANSACTION_TIMEOUT")
+
+        async def close(self):
+            pass
+
+    work = Reprocessor(
+        desk.cluster.reader,
+        desk.sender,
+        CATALOGUE.retry_topic,
+        transactions=lambda name: Refused(),
+    )
+    async with asyncio.timeout(5):
+        with pytest.raises(RejectedError, match="no such timeout"):
+            await work.run(DLQ, ReprocessWish(transactional=True))
+
+
 @pytest.mark.parametrize(
     "forged",
     [

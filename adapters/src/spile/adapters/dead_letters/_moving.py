@@ -147,13 +147,21 @@ class Moving:
                 await self._pace()
         self._tell()
 
-    def refuse(self, error: SpileError) -> None:
-        """Take the last transaction for refused: its records go one by one, a sole one stays."""
+    def refuse(self, error: SpileError) -> bool:
+        """
+        Take the last transaction for refused: its records go one by one, a sole one stays.
+
+        Returns:
+            False when there was none, so that the error is about something else.
+        """
+        if not self._open:
+            return False
         self._one_by_one = True
         if len(self._open) == 1:
             self._refused.add(self._open[0].letter.place)
             self.tally.stays(str(error))
         self._open = []
+        return True
 
     async def move(
         self,

@@ -146,7 +146,8 @@ class Reprocessor:
                     state = dataclasses.replace(state, ends=first.ends)
                     await run.over(browser, state, transactions)
                 except (RejectedError, MessageTooLargeError) as exc:
-                    run.refuse(exc)
+                    if not run.refuse(exc):
+                        raise
                 except RetriableError as exc:
                     failures += 1
                     if failures > _REDOS:
