@@ -27,6 +27,12 @@ TOPIC = "test.shop.orders.order-placed.v1"
 OTHER = "test.shop.orders.order-paid.v1"
 
 
+class AutocommitConnection(sqlite3.Connection):
+    """A connection as Python 3.12 makes it with `autocommit=True`."""
+
+    autocommit = True
+
+
 async def test_published_with_its_id(shop, make_event):
     """What was committed is published once, as it was encoded, with the id that `add` returned."""
     ids = await shop.place(make_event("a", 1), make_event("b", 2))
@@ -76,6 +82,10 @@ async def test_needs_a_transaction(sqlite_shop, postgres_shop, make_event):
     with pytest.raises(ConfigurationError, match="BEGIN"):
         sqlite_shop.outbox.add(bare, make_event("a"))
     bare.close()
+    modern = AutocommitConnection(sqlite_shop.path)
+    with pytest.raises(ConfigurationError, match="BEGIN"):
+        sqlite_shop.outbox.add(modern, make_event("a"))
+    modern.close()
     with pytest.raises(ConfigurationError, match="transaction"):
         await postgres_shop.outbox.add(postgres_shop.connection, make_event("a"))
 
@@ -182,6 +192,30 @@ async def test_waits_while_the_bus_is_away(shop, make_event):
     assert len(shop.ids()) == 1
 
 
+async def test_keys_do_not_wait_for_one_that_fails(shop, make_event):
+    """While events of one key are not acknowledged, all the others of the batch are published."""
+    await shop.place(*(make_event(key, n) for n in range(3) for key in ("bad", "good")))
+
+    sender = shop.cluster.sender()
+    whole = sender.send
+
+    async def send(records, *, settled=None):
+        good = [record for record in records if record.key != b"bad"]
+        receipt = await whole(good, settled=None)
+        for index, record in enumerate(records):
+            if record.key == b"bad":
+                receipt.failures[index] = BrokerUnavailableError("its partition has no leader")
+        return receipt
+
+    sender.send = send
+    with pytest.raises(BrokerUnavailableError):
+        await shop.relay(sender=sender).drain()
+    keys = [record.key for record in shop.cluster.records(TOPIC)]
+    assert keys == [b"good"] * 3
+    counts = await shop.counts()
+    assert (counts.pending, counts.sent, counts.stuck) == (3, 3, 0)
+
+
 async def test_wakes_up(shop, make_event):
     """A running relay publishes soon after the commit, much sooner than its longest wait."""
     async with shop.running(shop.relay()):
@@ -240,6 +274,20 @@ async def test_a_relay_that_lost_its_lease_notes_nothing(sqlite_shop, make_event
     await new.close()
 
 
+async def test_a_clock_that_was_set_back(sqlite_shop, make_event):
+    """A lease further ahead than any can be, since the clock was set back, counts as over."""
+    await sqlite_shop.place(make_event("k"))
+    dead = SqliteOutboxStore(sqlite_shop.path, lease_s=3600.0)
+    assert await dead.lead()
+    async with SqliteOutboxStore(sqlite_shop.path, lease_s=3590.0) as waiting:
+        assert not await waiting.lead()
+    new = sqlite_shop.new_store()
+    assert await new.lead()
+    await dead.close()
+    assert await new.lead()
+    await new.close()
+
+
 async def test_later_ids_that_are_seen_first_wait(postgres_shop, make_event):
     """An id whose transaction commits late is not overtaken by a later one of another."""
     shop = postgres_shop
@@ -255,6 +303,40 @@ async def test_later_ids_that_are_seen_first_wait(postgres_shop, make_event):
         await shop.until(lambda: len(shop.ids()) == 2)
     assert shop.ids() == [first, second]
     await slow.close()
+
+
+async def test_older_transactions_that_write_later_wait(postgres_shop, make_event):
+    """A row of an older transaction does not overtake one of its key that was written before it."""
+    shop = postgres_shop
+    older, between = await asyncpg.connect(shop.dsn), await asyncpg.connect(shop.dsn)
+    writing, open_long = older.transaction(), between.transaction()
+    await writing.start()
+    await older.fetchval("SELECT pg_current_xact_id()::text")
+    await open_long.start()
+    await between.fetchval("SELECT pg_current_xact_id()::text")
+    (first,) = await shop.place(make_event("k", 1))
+    second = await shop.outbox.add(older, make_event("k", 2))
+    other = await shop.outbox.add(older, make_event("free", 3))
+    await writing.commit()
+    assert await shop.relay().drain() == 1
+    assert shop.ids() == [other]
+    await open_long.commit()
+    assert await shop.relay().drain() == 2
+    in_order = [one for one in shop.ids() if one != other]
+    assert in_order == [first, second]
+    await older.close()
+    await between.close()
+
+
+async def test_a_server_notices_relays_that_vanished(postgres_shop):
+    """The server probes a silent relay's connection within seconds, so that its lock is freed."""
+    assert await postgres_shop.store.lead()
+    connection = postgres_shop.store._connection
+    assert int(await connection.fetchval("SHOW tcp_keepalives_idle")) in (0, 10)
+    (sent,) = await connection.fetch(
+        "SELECT reset_val FROM pg_settings WHERE name = 'tcp_keepalives_idle'"
+    )
+    assert sent["reset_val"] == "10"
 
 
 async def test_lost_connections_are_made_anew(postgres_shop, make_event):

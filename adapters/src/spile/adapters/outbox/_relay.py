@@ -136,7 +136,7 @@ class OutboxRelay:
 
     async def _publish(self, rows: Sequence[OutboxRow]) -> int:
         """
-        Publish rows in waves, of each key one; how many were.
+        Publish rows in waves, of each key one, those of a key up to the first that fails.
 
         Raises:
             SpileError: Some were not acknowledged; what was is marked.
@@ -145,6 +145,7 @@ class OutboxRelay:
         for row in rows:
             lines.setdefault((row.record.topic, row.record.key), deque()).append(row)
         published = 0
+        failure: SpileError | None = None
         while lines:
             wave = {place: line.popleft() for place, line in lines.items()}
             errors = await self._send(list(wave.values()))
@@ -158,14 +159,15 @@ class OutboxRelay:
                 await self._store.settle(sent, refused)
             published += len(sent)
             self._note(len(sent), refused)
-            for row_id, error in errors.items():
-                if row_id not in refused:
-                    raise error
+            lasting = (error for row_id, error in errors.items() if row_id not in refused)
+            failure = failure or next(lasting, None)
             lines = {
                 place: line
                 for place, line in lines.items()
-                if line and wave[place].row_id not in refused
+                if line and wave[place].row_id not in errors
             }
+        if failure is not None:
+            raise failure
         return published
 
     async def _send(self, rows: Sequence[OutboxRow]) -> dict[int, SpileError]:

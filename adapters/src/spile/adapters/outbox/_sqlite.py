@@ -62,7 +62,7 @@ ORDER BY id LIMIT ?
 _LEAD = """
 INSERT INTO spile_outbox_lease (one, owner, until_ms) VALUES (1, ?, ?)
 ON CONFLICT (one) DO UPDATE SET owner = excluded.owner, until_ms = excluded.until_ms
-WHERE owner = excluded.owner OR until_ms < ?
+WHERE owner = excluded.owner OR until_ms < ? OR until_ms > ?
 """
 _STUCK = """
 SELECT id, event_id, topic, refused, (
@@ -81,6 +81,7 @@ _CLEAN = (
     " (SELECT id FROM spile_outbox WHERE sent_ms <= ? ORDER BY sent_ms LIMIT 1000)"
 )
 _LOOK_S: Final = 0.05
+_CLOCK_SET_BACK_MS: Final = 60_000
 
 T = TypeVar("T")
 
@@ -118,7 +119,11 @@ class SqliteOutbox:
             ConfigurationError: No transaction is open, and the connection would not begin one.
             SpileError: As `EventEncoder.encode`; nothing was written.
         """
-        if not connection.in_transaction and connection.isolation_level is None:
+        # `autocommit` is there since Python 3.12.
+        begins = connection.isolation_level is not None and (
+            getattr(connection, "autocommit", None) is not True
+        )
+        if not connection.in_transaction and not begins:
             raise ConfigurationError(
                 "the outbox needs a transaction, so that an event stands or falls with what it "
                 "tells about: execute BEGIN first"
@@ -255,7 +260,9 @@ class SqliteOutboxStore(OutboxStore):
 
     def _take_lease(self, connection: sqlite3.Connection) -> bool:
         now = _now_ms()
-        values = (self._owner, now + self._lease_ms, now)
+        until = now + self._lease_ms
+        # One that lies further ahead than any lease was taken before the clock was set back.
+        values = (self._owner, until, now, until + _CLOCK_SET_BACK_MS)
         return connection.execute(_LEAD, values).rowcount == 1
 
     def _leave(self, connection: sqlite3.Connection) -> None:

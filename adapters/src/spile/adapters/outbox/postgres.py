@@ -54,20 +54,28 @@ SELECT pg_notify('spile_outbox', '') FROM made
 """
 # Ids are given when a row is written, rows are seen when their transaction commits: a later id may
 # be seen first. Only rows of transactions before which nothing is open any more are taken, so that
-# no earlier row of the same key can still appear.
+# no earlier row of the same key can still appear. Nor is one taken behind a row of its key that
+# still waits for that: an older transaction may write later.
 _PENDING = """
-SELECT id, topic, key, value, headers FROM spile_outbox AS r
-WHERE sent_at IS NULL AND refused IS NULL AND xact < pg_snapshot_xmin(pg_current_snapshot())
-AND NOT EXISTS (
-  SELECT 1 FROM spile_outbox AS wall WHERE wall.refused IS NOT NULL
-  AND wall.topic = r.topic AND wall.key = r.key AND wall.id < r.id)
-ORDER BY id LIMIT $1
+SELECT id, topic, key, value, headers FROM (
+  SELECT *, bool_and(xact < pg_snapshot_xmin(pg_current_snapshot()))
+    OVER (PARTITION BY topic, key ORDER BY id) AS is_free
+  FROM (
+    SELECT id, topic, key, value, headers, xact FROM spile_outbox AS r
+    WHERE sent_at IS NULL AND refused IS NULL AND NOT EXISTS (
+      SELECT 1 FROM spile_outbox AS wall WHERE wall.refused IS NOT NULL
+      AND wall.topic = r.topic AND wall.key = r.key AND wall.id < r.id)
+    ORDER BY id LIMIT $1) AS first) AS looked_at
+WHERE is_free ORDER BY id
 """
 _HELD_BACK = """
 SELECT EXISTS (SELECT 1 FROM spile_outbox WHERE sent_at IS NULL AND refused IS NULL
 AND xact >= pg_snapshot_xmin(pg_current_snapshot()))
 """
-_LEAD = "SELECT pg_try_advisory_lock(1936747884, 'spile_outbox'::regclass::oid::bigint::int)"
+# An oid may be above the largest int.
+_LEAD = (
+    "SELECT pg_try_advisory_lock((1936747884::bigint << 32) | 'spile_outbox'::regclass::oid::int8)"
+)
 _STUCK = """
 SELECT id, event_id, topic, refused, (
   SELECT count(*) FROM spile_outbox AS r WHERE r.sent_at IS NULL AND r.refused IS NULL
@@ -89,6 +97,12 @@ WITH old AS (
 DELETE FROM spile_outbox WHERE id IN (SELECT id FROM old)
 """
 _COMMAND_S: Final = 10.0
+_PROBES: Final = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+"""Lets the server notice within 25 s that a relay's machine is gone; by default it takes hours."""
 _LOOK_S: Final = (0.02, 1.0)
 
 
@@ -295,7 +309,10 @@ class PostgresOutboxStore(OutboxStore):
     async def _connect(self) -> asyncpg.Connection[Any]:
         self._leads = False
         connection = await asyncpg.connect(
-            self._dsn, timeout=_COMMAND_S, command_timeout=_COMMAND_S
+            self._dsn,
+            timeout=_COMMAND_S,
+            command_timeout=_COMMAND_S,
+            server_settings=_PROBES,
         )
         self._connection = connection
         await connection.add_listener(_CHANNEL, self._told)
