@@ -69,7 +69,9 @@ def test_note_fits_into_a_commit():
     assert 3000 < len(window.note()) < 4096
 
 
-@pytest.mark.parametrize("note", ["x", "spile1:%%", "spile9:AAAA", "spile1:" + "é"])
+@pytest.mark.parametrize(
+    "note", ["x", "spile1:3:%%", "spile9:3:AAAA", "spile1:3:é", "spile1:2:/w==", "spile1:/w=="]
+)
 def test_unreadable_note_counts_as_none(note):
     """A note of somebody else means that nothing above the offset is known to be done."""
     assert [Window(3, note).open(offset) for offset in (3,)] == [True]

@@ -95,15 +95,21 @@ class Window:
         for offset in done:
             index = offset - first
             bits[index >> 3] |= 1 << (index & 7)
-        return _FORM + base64.b64encode(bits).decode()
+        return f"{_FORM}{first - 1}:{base64.b64encode(bits).decode()}"
 
 
 def done_offsets(start: int, note: str) -> set[int]:
-    """Read a note: the offsets above `start` that are done; empty when it says nothing."""
-    if not note.startswith(_FORM):
+    """
+    Read a note: the offsets above `start` that are done; empty when it says nothing.
+
+    It names its offset, and says nothing beside another one: tools that move a group, to another
+    cluster or back in time, may keep the note.
+    """
+    form = f"{_FORM}{start}:"
+    if not note.startswith(form):
         return set()
     try:
-        raw = base64.b64decode(note[len(_FORM) :], validate=True)
+        raw = base64.b64decode(note[len(form) :], validate=True)
     except (binascii.Error, ValueError):
         return set()
     return {
