@@ -319,6 +319,18 @@ async def test_an_edited_copy_goes_in_its_place(desk):
     assert desk.cluster.records(DLQ)[0].value == b"bad"
 
 
+async def test_an_edited_copy_comes_too_late(desk):
+    """While one operator edits another sends the letter back: the copy is not sent on top."""
+    await desk.bury(b"bad")
+    (letter,) = await desk.open()
+    await desk.run()
+    copy = OutgoingRecord("", letter.record.key, b"good", [])
+    done = await desk.reprocessor.send(letter, copy, ReprocessWish())
+    assert (done.succeeded, done.failed) == (0, 1)
+    assert "settled meanwhile: reprocessed at" in next(iter(done.reasons))
+    assert [record.value for record in desk.cluster.records(BILLING)] == [b"bad"]
+
+
 async def _kept(letters: list[DeadLetter], found):
     letters.extend([letter async for letter in found])
     return len(letters)

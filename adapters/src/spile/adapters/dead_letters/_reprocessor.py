@@ -11,6 +11,7 @@ import structlog
 
 from spile.adapters.dead_letters._browser import DeadLetterBrowser, QueueState
 from spile.adapters.dead_letters._letter import DeadLetter
+from spile.adapters.dead_letters._marks import is_settled
 from spile.adapters.dead_letters._moving import Moving, Reprocessed, ReprocessWish, RetryTopicOf
 from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.delivery._log_reader import LogReaderFactory
@@ -112,6 +113,8 @@ class Reprocessor:
         """
         Reprocess another value or other headers in place of one letter, as its first replay.
 
+        A letter that somebody settled since it was read stays as it is.
+
         Args:
             letter: Marked as edited once the copy is acknowledged; it stays in the queue's log.
             copy: Key, value and headers to write; the topic does not matter.
@@ -123,7 +126,11 @@ class Reprocessor:
         """
         run = Moving(self._retry_topic, self._sender, wish, self._clock)
         async with DeadLetterBrowser(self._readers, letter.record.topic) as browser:
-            await browser.look(need_marks=not wish.dry_run)
+            state = await browser.look(need_marks=not wish.dry_run)
+            if is_settled(letter, state.marks):
+                done = state.marks[letter.place]
+                run.tally.stays(f"it was settled meanwhile: {done.what} at {done.at}")
+                return run.tally
             fresh = dataclasses.replace(letter, replays=0)
             move = await run.move(browser, fresh, what="edited", copy=copy)
             if move is not None:
