@@ -97,14 +97,14 @@ async def test_worker_goes_on_where_the_store_is(bus, publish, persist, database
         assert await store.count(ALL) == 15
 
 
-async def test_fresh_store_goes_on_where_the_group_is(publish, persist, database):
-    """A fresh store knows no offsets and goes on where the group is."""
+async def test_fresh_store_is_filled_from_the_beginning(publish, persist, database):
+    """A store that was lost is built anew from the log, wherever the group stood."""
     await publish(10)
     await persist(10)
     for path in database.parent.glob("events.db*"):
         path.unlink()
     await publish(3)
-    await persist(3)
+    await persist(13)
 
 
 async def test_dead_letters_are_not_read(bus, publish, persist):

@@ -22,6 +22,7 @@ from spile.spi import (
     PermanentError,
     ProtocolRecord,
     RegistryUnavailableError,
+    RetriableError,
     SchemaError,
 )
 
@@ -244,8 +245,8 @@ class BatchAttempts:
             "batch handler failed",
             records=len(records),
             error_type=type(error).__name__,
-            # Ours, and what an operator must know; a handler's own text may hold anything.
-            reason=str(error) if isinstance(error, RegistryUnavailableError) else None,
+            # Says what is away, to whoever must bring it back; other texts may hold anything.
+            reason=str(error) if isinstance(error, RetriableError) else None,
         )
         return error
 

@@ -18,7 +18,6 @@ from spile.spi import (
     BatchHandler,
     PartitionKey,
     ProtocolRecord,
-    RegistryUnavailableError,
     RetriableError,
 )
 
@@ -212,8 +211,7 @@ class BatchLane:
                     records=len(batch.records),
                     attempt=attempt,
                     error_type=type(exc).__name__,
-                    # Ours, and what an operator must know; a handler's own text may hold anything.
-                    reason=str(exc) if isinstance(exc, RegistryUnavailableError) else None,
+                    reason=str(exc),  # says what is away, to whoever must bring it back
                 )
             else:
                 if not self._manual_commit:

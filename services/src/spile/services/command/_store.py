@@ -21,8 +21,8 @@ def reset_offsets(topic: str | None) -> None:
     """
     Forget where reading goes on, after a topic was deleted and made anew.
 
-    Stop the worker first. The events stay; a worker then starts at the offset that the group
-    committed, or at the beginning, and what it reads again is known by its event id.
+    Stop the worker first. The events stay; a worker then starts at the beginning of the log, and
+    what it reads again is known by its event id.
     """
     path = store_path(store_location())
     if not path.is_file():

@@ -111,8 +111,8 @@ class SqliteEventStore(EventStore):
         """
         Forget the offsets of one topic, or of all; the events stay.
 
-        A worker then starts at the group's committed offset, or at the beginning; what is read
-        again is known by its event id.
+        A worker then starts at the beginning of the log; what is read again is known by its event
+        id.
 
         Returns:
             How many partitions were forgotten.
