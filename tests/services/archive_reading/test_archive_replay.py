@@ -19,6 +19,7 @@ from spile.services.archiver.reading import (
     Written,
     replay,
 )
+from spile.services.command._archive_replay import ReplayJob
 from spile.spi import (
     BrokerUnavailableError,
     ConfigurationError,
@@ -352,3 +353,10 @@ async def test_cancelling_leaves_nothing_open(folder, fill, make_record):
             await started.wait()
             running.cancel()
     assert running.cancelled()
+
+
+def test_progress_of_one_cluster_is_none_of_another(folder):
+    """What was sent to one cluster is not taken for sent to another; the order of names is free."""
+    job = ReplayJob(archive=folder, which=ALL, where="topics")
+    assert job.description("b:1, a:1") == job.description("a:1,b:1")
+    assert job.description("a:1") != job.description("c:1")

@@ -68,8 +68,13 @@ class ReplayJob:
     limit: int | None = None
     resume: Path | None = None
 
-    def description(self) -> str:
-        """Return what makes two runs the same job, in the same words every time."""
+    def description(self, servers: str) -> str:
+        """
+        Return what makes two runs the same job, in the same words every time.
+
+        Args:
+            servers: Of the cluster, separated by commas: what one cluster has another one lacks.
+        """
         which = self.which
         facts = {
             "topics": sorted(which.topics),
@@ -80,7 +85,8 @@ class ReplayJob:
             "keys": sorted(key.hex() for key in which.keys),
         }
         chosen = {name: value for name, value in facts.items() if value not in (None, [])}
-        return f"{json.dumps(chosen)} of {self.archive.place} to {self.where}"
+        cluster = ",".join(sorted(one.strip() for one in servers.split(",")))
+        return f"{json.dumps(chosen)} of {self.archive.place} to {self.where} at {cluster}"
 
 
 RESUME = click.option(
@@ -179,7 +185,8 @@ async def run_replay(job: ReplayJob, target: OpenTarget) -> Replay:
         opened = await stack.enter_async_context(target)
         progress = None
         if isinstance(opened, TopicTarget):
-            progress = stack.enter_context(Progress(job.resume, job.description()))
+            job_text = job.description(KafkaSettings.load().bootstrap_servers)
+            progress = stack.enter_context(Progress(job.resume, job_text))
         on_read = stack.enter_context(progress_bar("replaying", total))
         return await replay(
             index,
