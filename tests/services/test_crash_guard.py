@@ -188,6 +188,23 @@ def test_record_that_kills_is_kept_raw_after_the_second_death(
     assert endings[-1] == (0, [f"{10 - len(deadly)} {[True] * len(deadly)}"])
 
 
+def test_closed_guard_touches_no_other_file(path, tmp_path, make_record):
+    """What is let go after the end empties no file that got the descriptor since."""
+    guard = CrashGuard(path)
+    held = guard.holding([make_record(0)])
+    with guard:
+        held.__enter__()
+    others = [(tmp_path / str(number)).open("w+b") for number in range(20)]
+    for other in others:
+        other.write(b"precious")
+        other.flush()
+    with pytest.raises(ValueError, match="closed"):
+        held.__exit__(None, None, None)
+    for other in others:
+        other.close()
+    assert all((tmp_path / str(n)).read_bytes() == b"precious" for n in range(20))
+
+
 def test_full_disk_is_a_reason_to_wait(make_record):
     """F16: where word cannot be left nothing is begun, and the batch may come again."""
     with (

@@ -12,6 +12,7 @@ import fcntl
 import itertools
 import os
 from collections.abc import Generator, Sequence
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -72,7 +73,7 @@ class CrashGuard:
         self._read(path)
 
     def _read(self, path: Path) -> None:
-        data = os.read(self._file, os.fstat(self._file).st_size)
+        data = os.read(self._number, os.fstat(self._number).st_size)
         if not data:
             return
         try:
@@ -90,6 +91,15 @@ class CrashGuard:
             records=sum(span.last - span.first + 1 for span in left.spans),
             deaths=self._deaths,
         )
+
+    @property
+    def _number(self) -> int:
+        """
+        The file's descriptor; a closed guard has none.
+
+        A thread that still decodes must not write to whatever file has the number by then.
+        """
+        return self._file.fileno()
 
     def is_suspect(self, record: ProtocolRecord) -> bool:
         """Return whether a process died while this record was in hand."""
@@ -120,7 +130,7 @@ class CrashGuard:
             with contextlib.suppress(RetriableError):
                 self._write([], 0)
         else:
-            os.ftruncate(self._file, 0)
+            os.ftruncate(self._number, 0)
 
     def _write(self, spans: list[_Span], deaths: int) -> None:
         fatal = [
@@ -130,14 +140,14 @@ class CrashGuard:
         ]
         data = self._encode(_InHand(spans=spans, deaths=deaths, fatal=fatal))
         try:
-            written = os.pwrite(self._file, data, 0)
-            os.ftruncate(self._file, written)
+            written = os.pwrite(self._number, data, 0)
+            os.ftruncate(self._number, written)
             reason = "no space left on device"
         except OSError as exc:
             written, reason = 0, (exc.strerror or str(exc)).lower()
         if written != len(data):
             with contextlib.suppress(OSError):
-                os.ftruncate(self._file, 0)
+                os.ftruncate(self._number, 0)
             raise RetriableError(f"what is in hand cannot be noted: {reason}")
 
     def passed(self, records: Sequence[ProtocolRecord]) -> None:
@@ -158,10 +168,10 @@ class CrashGuard:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        os.close(self._file)
+        self._file.close()
 
 
-def _take(path: Path) -> int:
+def _take(path: Path) -> FileIO:
     """Open the first of the files that no living process has."""
     for number in itertools.count(1):
         chosen = path if number == 1 else path.with_name(f"{path.name}-{number}")
@@ -171,7 +181,7 @@ def _take(path: Path) -> int:
         except BlockingIOError:
             os.close(file)
         else:
-            return file
+            return FileIO(file, "r+")
     raise AssertionError("there is no end of numbers")
 
 
