@@ -220,7 +220,9 @@ async def test_only_the_group_that_failed_sees_it_again(stage, spile):
                 await asyncio.sleep(0.05)
         await unsubscribe()
         done = await spile("reprocess", stage.topic, "--json")
-        assert json.loads(done.stdout)["targets"] == {stage.retry("billing"): 1}
+        facts = json.loads(done.stdout)
+        assert facts["targets"] == {stage.retry("billing"): 1}
+        assert facts["unread"] == [stage.retry("billing")], "this group has no tiers"
         assert done.exit_code == 0
         await bus.publish(stage.topic, b"k", b"second")
         async with asyncio.timeout(30):

@@ -89,17 +89,18 @@ def edit(
         context.exit(1)
     copy = edited_copy(letter, edited, operator=operator)
     check(copy, letter, desk.catalogue, desk.settings.environment)
-    tally = run(_send(desk, letter, copy, wish))
-    report(tally, queue, dry_run=dry_run, as_json=as_json)
+    tally, unread = run(_send(desk, letter, copy, wish))
+    report(tally, queue, dry_run=dry_run, as_json=as_json, unread=unread)
     context.exit(1 if tally.failed else 0)
 
 
 async def _send(
     desk: Desk, letter: DeadLetter, copy: OutgoingRecord, wish: ReprocessWish
-) -> Reprocessed:
+) -> tuple[Reprocessed, list[str]]:
     sender = KafkaSender(desk.settings)
     try:
-        return await desk.reprocessor(sender).send(letter, copy, wish)
+        tally = await desk.reprocessor(sender).send(letter, copy, wish)
+        return tally, await desk.unread(tally.targets)
     finally:
         await sender.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +14,13 @@ from typing import Any, TypeVar
 import click
 
 from spile.adapters.dead_letters import DeadLetter, DeadLetterBrowser, LetterFilter, Reprocessor
-from spile.adapters.kafka import KafkaLogReader, KafkaSender, KafkaSettings, KafkaTransactions
+from spile.adapters.kafka import (
+    KafkaAdmin,
+    KafkaLogReader,
+    KafkaSender,
+    KafkaSettings,
+    KafkaTransactions,
+)
 from spile.services.command._catalogue import chosen_catalogue
 from spile.services.command._options import Moment, event_type
 from spile.services.runtime import configure_logging
@@ -120,6 +126,17 @@ class Desk:
             self.retry_topic,
             transactions=lambda name: KafkaTransactions(self.settings, name),
         )
+
+    async def unread(self, targets: Iterable[str]) -> list[str]:
+        """Return the retry topics that their group has never read; what goes there waits."""
+        found: list[str] = []
+        async with KafkaAdmin(self.settings) as admin:
+            for topic in sorted(targets):
+                group = TopicName.parse(topic, environments=self.environments).retry_group
+                places = await admin.partitions([topic])
+                if group is None or not await admin.committed(group, places):
+                    found.append(topic)
+        return found
 
     def retry_topic(self, topic: str, group: str, /) -> str | None:
         """Return where failed events of a group wait, by the catalogue."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,8 @@ def reprocess(
         operator=operator,
         reason=reason,
     )
-    tally = run(_reprocess(desk, queue, wish))
-    report(tally, queue, dry_run=dry_run, as_json=as_json)
+    tally, unread = run(_reprocess(desk, queue, wish))
+    report(tally, queue, dry_run=dry_run, as_json=as_json, unread=unread)
     context.exit(1 if tally.failed else 0)
 
 
@@ -126,7 +126,7 @@ def purge(
         click.echo(f"  storage of partition {number} is freed below offset {offset}")
 
 
-async def _reprocess(desk: Desk, queue: str, wish: ReprocessWish) -> Reprocessed:
+async def _reprocess(desk: Desk, queue: str, wish: ReprocessWish) -> tuple[Reprocessed, list[str]]:
     console = Console(stderr=True)
     total = None
     if console.is_terminal:
@@ -135,7 +135,8 @@ async def _reprocess(desk: Desk, queue: str, wish: ReprocessWish) -> Reprocessed
     sender = KafkaSender(desk.settings)
     try:
         with _bar(console, total, wish) as told:
-            return await desk.reprocessor(sender).run(queue, wish, told=told)
+            tally = await desk.reprocessor(sender).run(queue, wish, told=told)
+        return tally, await desk.unread(tally.targets)
     finally:
         await sender.close()
 
@@ -195,7 +196,9 @@ def _bar(
         yield told
 
 
-def report(tally: Reprocessed, queue: str, *, dry_run: bool, as_json: bool) -> None:
+def report(
+    tally: Reprocessed, queue: str, *, dry_run: bool, as_json: bool, unread: Sequence[str]
+) -> None:
     """Print what became of the letters of a run."""
     counts = {
         "processed": tally.processed,
@@ -208,6 +211,7 @@ def report(tally: Reprocessed, queue: str, *, dry_run: bool, as_json: bool) -> N
             "dry_run": dry_run,
             **counts,
             "targets": dict(tally.targets),
+            "unread": list(unread),
             "reasons": dict(tally.reasons),
         }
         click.echo(json.dumps(facts, ensure_ascii=False))
@@ -216,5 +220,7 @@ def report(tally: Reprocessed, queue: str, *, dry_run: bool, as_json: bool) -> N
     click.echo(f"{queue}: {listed}{' (dry run, nothing was written)' if dry_run else ''}")
     for topic, count in sorted(tally.targets.items()):
         click.echo(f"  {count} {'would go' if dry_run else 'went'} to {topic}")
+    for topic in unread:
+        click.echo(f"  nobody has read {topic} yet: does the group subscribe with tiers?")
     for reason, count in tally.reasons.most_common():
         click.echo(f"  {count} stay{'s' if count == 1 else ''}: {escaped(reason)}")
