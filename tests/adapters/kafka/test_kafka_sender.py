@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from random import randbytes
 from uuid import uuid4
 
 import pytest
@@ -89,8 +90,8 @@ async def test_keys_go_where_other_clients_put_them():
     """The partition of a key is that of Kafka's own clients, so that topics can be shared."""
     theirs = DefaultPartitioner()
     ours = Partitioner(7)
-    for number in range(300):
-        key = f"key-{number}-{uuid4()}".encode()
+    texts = [f"key-{number}-{uuid4()}".encode() for number in range(300)]
+    for key in [*texts, *map(randbytes, range(300))]:
         assert ours.choose(key) == theirs(key, list(range(7)), list(range(7)))
         assert ours.choose(key) == ours.choose(key)
 

@@ -18,7 +18,6 @@ from aiokafka.errors import (
     ProducerFenced,
     UnknownError,
 )
-from aiokafka.partitioner import murmur2
 from typing_extensions import override
 
 from spile.adapters.delivery._records import OutgoingRecord
@@ -83,11 +82,6 @@ class Batch:
         """Take no more records; return what the client sends."""
         self._builder.close()
         return self._builder
-
-
-def partition_hash(key: bytes) -> int:
-    """Return the positive murmur2 hash that Kafka's own clients choose the partition by."""
-    return int(murmur2(key)) & 0x7FFFFFFF
 
 
 class ProducerClient:

@@ -15,7 +15,8 @@ from aiokafka.errors import InvalidProducerEpoch, ProducerFenced
 from spile.adapters.delivery._records import OutgoingRecord
 from spile.adapters.delivery._transactions import FencedError
 from spile.adapters.kafka._client import Connection, deadline
-from spile.adapters.kafka._producer_client import Batch, ProducerClient, partition_hash
+from spile.adapters.kafka._partitioner import partition_hash
+from spile.adapters.kafka._producer_client import Batch, ProducerClient
 from spile.spi import PartitionKey, SpileError, UnknownTopicError
 from spile.topics import MAX_DLQ_MESSAGE_BYTES
 

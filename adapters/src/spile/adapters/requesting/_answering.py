@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from spile.adapters.delivery import Backoff, OutgoingEvent
 from spile.adapters.publishing import EventPublisher, Fate
+from spile.adapters.requesting._progress import Patience
 from spile.adapters.requesting._trio import Answer, Asked, Form, Trio
 from spile.spi import (
     PermanentError,
@@ -30,6 +31,7 @@ RequestHandler: TypeAlias = Callable[[Asked], Awaitable[Answer]]
 """Answers a request; must be idempotent, since a request may come twice."""
 
 _ANSWER_IDS: Final = UUID("0b1c7a52-7d5f-5c0e-9a55-2f6a8d1f3c47")
+_NAMESPACE: Final = _ANSWER_IDS.bytes
 _LEAST_ATTEMPTS: Final = 5
 _TEXT_LIMIT: Final = 1000
 
@@ -73,34 +75,38 @@ class Answering(Generic[Asked, Answer]):
         return min(left_s, self._most_s)
 
     async def run(
-        self, request: Asked, patience: asyncio.Timeout, *, limit_s: float
+        self, request: Asked, patience: Patience, *, limit_s: float
     ) -> Answer | FailedRequest:
         """
         Call the handler; what it raises becomes a failure.
 
         Args:
             request: What is asked.
-            patience: Ends the handler; not entered yet.
+            patience: Ends the handler.
             limit_s: After how many seconds it does.
         """
         started = time.perf_counter()
+        is_ended = False
         try:
-            async with patience:
+            try:
                 return await self._handler(request)
+            finally:
+                is_ended = patience.end()
         except RequestFailedError as exc:
             error: Exception = exc
         except TimeoutError as exc:
-            error = exc
-            if patience.expired():
-                error = RequestFailedError(
-                    f"not done within {limit_s:.3f} s", code="TIMEOUT", retriable=True
-                )
+            error = _too_late(limit_s) if patience.expired else exc
         except asyncio.CancelledError as exc:
             task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if is_ended:
+                error = _too_late(limit_s)
+            elif task is None or task.cancelling():
                 raise
-            error = RuntimeError("the handler raised CancelledError although nobody cancelled it")
-            error.__cause__ = exc
+            else:
+                error = RuntimeError(
+                    "the handler raised CancelledError although nobody cancelled it"
+                )
+                error.__cause__ = exc
         except Exception as exc:  # noqa: BLE001 - the handler boundary: ends in a failed answer
             error = exc
         return self.failure(error, (time.perf_counter() - started) * 1000)
@@ -204,10 +210,14 @@ def answer_id(request_id: str) -> str:
 
     Source: RFC 9562, section 5.5.
     """
-    name = _ANSWER_IDS.bytes + request_id.encode()
+    name = _NAMESPACE + request_id.encode()
     text = hashlib.sha1(name, usedforsecurity=False).hexdigest()
     variant = "89ab"[int(text[16], 16) & 3]
     return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
+
+
+def _too_late(limit_s: float) -> RequestFailedError:
+    return RequestFailedError(f"not done within {limit_s:.3f} s", code="TIMEOUT", retriable=True)
 
 
 def _code(error: Exception) -> str:

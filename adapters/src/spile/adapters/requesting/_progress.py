@@ -44,6 +44,40 @@ class Progress:
         return None if moved is None else moved + 1
 
 
+class Patience:
+    """
+    Ends a handler that takes too long, as `asyncio.timeout` does, at a fifth of the cost.
+
+    The timer is set by itself, so that what ends at once needs none.
+
+    Attributes:
+        task: Runs the handler; set before the timer.
+        expired: Whether the time is up.
+    """
+
+    __slots__ = ("_timer", "expired", "task")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[Any] | None = None
+        self.expired = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set_timer(self, seconds: float) -> None:
+        """Cancel the handler after some seconds."""
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)
+
+    def end(self) -> bool:
+        """Note that the handler has ended; say whether the task was cancelled for no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        return self.expired and self.task is not None and not self.task.uncancel()
+
+    def _expire(self) -> None:
+        if self.task is not None:
+            self.expired = True
+            self.task.cancel()
+
+
 class InHand:
     """
     One request from its arrival to the acknowledgement of its answer.
@@ -85,13 +119,12 @@ class InHand:
         self.correlation_id = correlation_id
         self.limit_s = limit_s
         self.until = until
-        self.patience = asyncio.timeout(None)
+        self.patience = Patience()
         self.is_handled = False
 
 
 def set_timers(begun: Sequence[InHand]) -> None:
     """Set timers for those whose handlers did not end at once; others can do without the cost."""
-    now = asyncio.get_running_loop().time()
     for taken in begun:
         if not taken.is_handled:
-            taken.patience.reschedule(now + taken.limit_s)
+            taken.patience.set_timer(taken.limit_s)

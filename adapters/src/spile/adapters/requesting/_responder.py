@@ -19,7 +19,7 @@ from spile.adapters.publishing import EventPublisher, Fate
 from spile.adapters.requesting._answered import Answered
 from spile.adapters.requesting._answering import Answering, RequestHandler
 from spile.adapters.requesting._metrics import RESPONSES, RESPONSES_RUNNING
-from spile.adapters.requesting._progress import InHand, Progress, set_timers
+from spile.adapters.requesting._progress import InHand, Patience, Progress, set_timers
 from spile.adapters.requesting._trio import Answer, Asked, Trio
 from spile.adapters.subscribing import EventReader, ReceivedEvent
 from spile.adapters.wire import Opener
@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 _REMEMBERED: Final = 10_000
 _CLOSE_LIMIT_S: Final = 20.0
+_MESSAGE_ID: Final = 2
+_ID_BYTES: Final = 36
 _OUTCOMES: Final = (
     "completed",
     "failed",
@@ -147,7 +149,8 @@ class Responder(Generic[Asked, Answer]):
         self._begun = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._running = 0
+        self._running = self._shown = 0
+        self._will_show = False
         self._progress: dict[PartitionKey, Progress] = {}
         self._answered = Answered(_REMEMBERED + concurrency)
         self._counts: Counter[str] = Counter()
@@ -244,7 +247,7 @@ class Responder(Generic[Asked, Answer]):
                 self._count_running(-1)
             else:
                 self._answered.begin(taken.request_id)
-                self._tasks.start(self._handle(taken), "request")
+                taken.patience.task = self._tasks.start(self._handle(taken), "request")
                 begun.append(taken)
         if begun:
             asyncio.get_running_loop().call_soon(set_timers, begun)
@@ -258,7 +261,7 @@ class Responder(Generic[Asked, Answer]):
             request = event.payload
         except (SchemaError, RetriableError):
             return None
-        request_id = str(event.event_id)
+        correlation_id, request_id = _ids(event)
         if request_id in self._answered:
             return None
         left_s = self._left_s(record, request)
@@ -267,7 +270,7 @@ class Responder(Generic[Asked, Answer]):
             progress,
             request=request,
             request_id=request_id,
-            correlation_id=str(event.correlation_id),
+            correlation_id=correlation_id,
             limit_s=self._answering.limit_s(left_s),
             until=asyncio.get_running_loop().time() + left_s,
         )
@@ -369,18 +372,20 @@ class Responder(Generic[Asked, Answer]):
         left_s = self._left_s(record, request)
         if left_s <= 0:
             return "expired"
-        request_id = str(event.event_id)
+        correlation_id, request_id = _ids(event)
         if await self._answered.was_answered(request_id):
             return "repeated"
         self._answered.begin(request_id)
         acknowledged = False
         try:
             until = asyncio.get_running_loop().time() + left_s
-            limit_s = self._answering.limit_s(left_s)
-            answer = await self._answering.run(request, asyncio.timeout(limit_s), limit_s=limit_s)
+            limit_s, patience = self._answering.limit_s(left_s), Patience()
+            patience.task = asyncio.current_task()
+            patience.set_timer(limit_s)
+            answer = await self._answering.run(request, patience, limit_s=limit_s)
             acknowledged = await self._answering.send(
                 answer,
-                correlation_id=str(event.correlation_id),
+                correlation_id=correlation_id,
                 request_id=request_id,
                 until=until,
             )
@@ -448,11 +453,19 @@ class Responder(Generic[Asked, Answer]):
 
     def _count_running(self, change: int) -> None:
         self._running += change
-        self._shown_running.inc(change)
         if self._running:
             self._idle.clear()
         else:
             self._idle.set()
+        if not self._will_show:
+            self._will_show = True
+            asyncio.get_running_loop().call_soon(self._show_running)
+
+    def _show_running(self) -> None:
+        """Show in the gauge how many run, once for all that came and went in a turn."""
+        self._will_show = False
+        self._shown_running.inc(self._running - self._shown)
+        self._shown = self._running
 
     def _broken(self, error: BaseException) -> None:
         """End because of a bug of ours; the offset is kept, so the request comes again."""
@@ -460,3 +473,15 @@ class Responder(Generic[Asked, Answer]):
         if self._failure is None and self._subscription is not None:
             self._failure = error
             self._tasks.start(self._subscription.close(), "end of responder")
+
+
+def _ids(event: ReceivedEvent) -> tuple[str, str]:
+    """Return correlation id and event id as text."""
+    wire: Sequence[tuple[str, bytes]] = event.record.headers
+    # As our publisher writes them; they were found to agree with the envelope.
+    if len(wire) > _MESSAGE_ID and wire[1][0] == "correlation_id":
+        name, raw = wire[_MESSAGE_ID]
+        chain = wire[1][1]
+        if name == "message_id" and len(raw) == len(chain) == _ID_BYTES:
+            return chain.decode().lower(), raw.decode().lower()
+    return str(event.correlation_id), str(event.event_id)
