@@ -152,7 +152,7 @@ def test_a_server_that_cannot_now_is_tried_again(bucket, s3, status):
         bucket.put("a", b"x")
 
 
-@pytest.mark.parametrize("status", [301, 307, 400, 403])
+@pytest.mark.parametrize("status", [301, 307, 400, 403, 501])
 def test_a_server_that_refuses_is_not_tried_again(bucket, s3, status):
     """Errors that stay are told as such; a redirect is one: no other host is ever asked."""
     s3.faults = lambda _method, _path, when: status if when == "before" else None

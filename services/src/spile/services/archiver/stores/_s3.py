@@ -52,6 +52,7 @@ _TRY_AGAIN: Final = {
 """Codes that pass; among them damage on the way, which the server found by the checksum."""
 _TRY_AGAIN_STATUSES: Final = {408, 409, 429}
 _SERVER_ERROR: Final = 500
+_NOT_IMPLEMENTED: Final = 501
 _AMAZON: Final = (".amazonaws.com", ".amazonaws.com.cn")
 _READ_BYTES: Final = 1 << 16
 
@@ -212,7 +213,7 @@ class S3Store:
             status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
             what = f"{where}: the server answers {status} {_code(exc)}"
             passes = _code(exc) in _TRY_AGAIN or status in _TRY_AGAIN_STATUSES
-            if passes or status >= _SERVER_ERROR:
+            if passes or (status >= _SERVER_ERROR and status != _NOT_IMPLEMENTED):
                 raise ArchiveUnavailableError(what) from exc
             raise ArchiveRefusedError(what) from exc
         except SSLError as exc:
