@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from spile.adapters.delivery import OutgoingRecord, Record
+from spile.adapters.memory import MemoryLogReader
 from spile.services.archiver.objects import CuttingRule, PartitionCutter
 from spile.services.auditing import AuditReport, Window, event_minute, show
 from spile.services.auditing._metrics import DIFFERENCE
@@ -214,6 +215,63 @@ async def test_what_retention_took_cannot_be_missed(world, monkeypatch):
     report = await world.audit()
     assert [(tier, state) for _, tier, state, _ in found(report)] == [("bus", "unknown")]
     assert report.missing == []
+
+
+async def test_a_loss_beside_what_retention_took(world, monkeypatch):
+    """What only the store still has of a minute does not make up for what it lacks."""
+    await world.publish(*[0] * 12)
+    await world.persist()
+    records = world.cluster.records(world.topic)
+    gone = next(record for record in records if record.offset == 0)
+    lost = next(record for record in records if record.partition != gone.partition)
+    world.sql("DELETE FROM events WHERE event_id = ?", event_id(lost))
+
+    async def beginnings(self, partitions):
+        return {key: int(key == (world.topic, gone.partition)) for key in partitions}
+
+    monkeypatch.setattr("spile.adapters.memory.MemoryLogReader.beginnings", beginnings)
+    report = await world.audit()
+    assert (FIRST, "store", "missing", 1) in found(report)
+
+
+@pytest.mark.parametrize(("since", "state"), [(1, "missing"), (48, "unknown")])
+async def test_an_old_purge_hides_no_loss(world, monkeypatch, since, state):
+    """Letters that were purged before the window began account for nothing in it."""
+    await world.publish(0, 0)
+    await world.persist()
+    world.sql("DELETE FROM events WHERE seq = 1")
+    _purged_long_ago(world, monkeypatch, 7)
+    report = await world.audit(since=world.at - timedelta(hours=since))
+    assert found(report) == [(FIRST, "store", state, 1)]
+
+
+async def test_a_purge_in_the_window(world, monkeypatch):
+    """Letters that were purged since the window began may have been those of what is not stored."""
+    await world.publish(0, 0, 0)
+    await world.persist()
+    world.sql("DELETE FROM events WHERE seq = 1")
+    _purged_long_ago(world, monkeypatch, 7)
+    await world.sender.send([OutgoingRecord(f"{world.topic}.dlq.done", b"0:6", None, [])])
+    assert found(await world.audit()) == [(FIRST, "store", "unknown", 1)]
+    world.sql("DELETE FROM events WHERE seq = 2")
+    assert found(await world.audit()) == [(FIRST, "store", "missing", 2)]
+
+
+def event_id(record):
+    return UUID(dict(record.headers)["message_id"].decode()).bytes
+
+
+def _purged_long_ago(world, monkeypatch, count):
+    """Let the first partition of the queue begin behind letters that are gone."""
+    place = (f"{world.topic}.dlq", 0)
+    for name in ("beginnings", "ends", "since"):
+        before = getattr(MemoryLogReader, name)
+
+        async def moved(self, partitions, *more, before=before):
+            answer = dict(await before(self, partitions, *more))
+            return answer | ({place: count} if place in answer else {})
+
+        monkeypatch.setattr(MemoryLogReader, name, moved)
 
 
 async def test_ticks_and_tombstones_are_no_events(world):

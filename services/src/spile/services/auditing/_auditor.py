@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from spile.adapters.dead_letters import DLQ_SUFFIX
+from spile.adapters.dead_letters import DLQ_SUFFIX, done_topic
 from spile.adapters.delivery import LogReader, LogReaderFactory
 from spile.adapters.wire import Opener
 from spile.services.auditing._bus import read_topic
@@ -93,7 +93,8 @@ class Auditor:
         differences: list[Difference] = []
         gone = {topic for topic, _, _ in published.said if all_reported} - set(topics)
         compared = sorted({*topics, *gone})
-        places = await spans(reader, [*topics, *(name + DLQ_SUFFIX for name in topics)], since_ms)
+        queues = [name + DLQ_SUFFIX for name in topics]
+        places = await spans(reader, [*topics, *queues, *map(done_topic, queues)], since_ms)
         for topic in compared:
             audit = await self._topic(reader, topic, window, published, counts, archived, places)
             lines += (line for _, line in sorted(audit.lines.items()))
@@ -116,9 +117,11 @@ class Auditor:
         archived: Archived | None,
         places: Mapping[str, Span],
     ) -> TopicAudit:
-        there, queue = places.get(topic, Span()), places.get(topic + DLQ_SUFFIX, Span())
+        queue = topic + DLQ_SUFFIX
+        there, dead = places.get(topic, Span()), places.get(queue, Span())
+        marks = places.get(done_topic(queue), Span())
         bus = await read_topic(reader, topic, there, window, published.services)
-        letters = await read_letters(reader, queue, window, group=self.group)
+        letters = await read_letters(reader, dead, marks, window, group=self.group)
         audit = TopicAudit(window=window, bus=bus, letters=letters, published=published)
         audit.compare_publish()
         if self.store is not None and counts is not None:

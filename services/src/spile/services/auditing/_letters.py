@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
 
 from spile.adapters.dead_letters import DeadLetter
 from spile.adapters.delivery import LogReader
@@ -12,6 +15,8 @@ from spile.services.auditing._values import Window
 from spile.services.auditing._walking import Span, walk
 
 _PUBLISHER = "publisher."
+_PLACE: Final = re.compile(r"([0-9]{1,10}):([0-9]{1,19})")
+_MARKS_STAY: Final = timedelta(hours=23)
 
 
 @dataclass(slots=True)
@@ -23,7 +28,7 @@ class Letters:
         places: Partition and offset of the records that the store's worker gave up.
         minutes: Their number by minute.
         refused: Letters of publishers by minute and service.
-        freed: Letters that are not kept any more and may have been of the window.
+        freed: How many letters are not kept any more and may have been of the window.
     """
 
     places: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
@@ -32,7 +37,9 @@ class Letters:
     freed: int = 0
 
 
-async def read_letters(reader: LogReader, span: Span, window: Window, *, group: str) -> Letters:
+async def read_letters(
+    reader: LogReader, span: Span, marks: Span, window: Window, *, group: str
+) -> Letters:
     """
     Read a dead letter queue.
 
@@ -41,6 +48,7 @@ async def read_letters(reader: LogReader, span: Span, window: Window, *, group: 
     Args:
         reader: Of the log.
         span: Which part of the queue; a letter is written after its event.
+        marks: Which part of the marks of its settled letters; a purge writes some.
         window: Which minutes are counted.
         group: Whose letters account for events that are not stored.
 
@@ -48,7 +56,7 @@ async def read_letters(reader: LogReader, span: Span, window: Window, *, group: 
         RetriableError: The broker is away.
     """
     found = Letters()
-    found.freed = sum(n for key, n in span.beginnings.items() if span.starts[key] == n)
+    found.freed = await _freed(reader, span, marks, window)
     async for records in walk(reader, span):
         for record in records:
             letter = DeadLetter.of(record)
@@ -56,6 +64,28 @@ async def read_letters(reader: LogReader, span: Span, window: Window, *, group: 
             minute = event_minute(stamp, letter.origin.timestamp)
             _count(found, letter, minute if window.holds(minute) else None, group)
     return found
+
+
+async def _freed(reader: LogReader, span: Span, marks: Span, window: Window) -> int:
+    """
+    Return how many letters that were deleted may have been of the window.
+
+    Those that a purge freed before the window began were not, nor were those that retention took
+    from a queue that keeps longer than the window is. A purge leaves marks or tombstones, which
+    compaction takes after a day (`delete.retention.ms`); beyond that all that was deleted may.
+    """
+    first = {number: n for (_, number), n in span.beginnings.items()}
+    most = sum(n for key, n in span.beginnings.items() if span.starts[key] == n)
+    if not most or window.now - window.since > _MARKS_STAY:
+        return most
+    gone: set[str] = set()
+    async for records in walk(reader, marks):
+        for record in records:
+            place = (record.key or b"").decode("utf-8", "replace")
+            found = _PLACE.fullmatch(place)
+            if found and int(found[2]) < first.get(int(found[1]), 0):
+                gone.add(place)
+    return min(len(gone), most)
 
 
 def _count(found: Letters, letter: DeadLetter, minute: str | None, group: str) -> None:
