@@ -262,3 +262,30 @@ async def test_member_that_subscribes_otherwise(retry_bench):
     await bench.until(lambda: len(seen) == 4)
     await bench.until(bench.all_committed)
     assert sorted(seen) == [b"0", b"1", b"late-0", b"late-1"]
+
+
+async def test_pause_ends_the_draining_of_a_key(retry_bench):
+    """While paused nothing is handed out, of what is parked and waits for no delay neither."""
+    bench = retry_bench
+    seen: list[bytes] = []
+    failed: list[bytes] = []
+
+    async def handle(message):
+        if message.value == b"0" and len(failed) < 2:
+            failed.append(message.value)
+            raise ValueError("not now")
+        seen.append(message.value)
+        if message.value == b"0":
+            await bench.send(b"last", partition=0)
+            await asyncio.sleep(0.05)
+        if message.value == b"1":
+            await subscription.pause()
+
+    subscription = await bench.messages(handle)
+    await bench.send(*(b"%d" % n for n in range(20)), partition=0)
+    await bench.until(lambda: len(seen) >= 2)
+    await asyncio.sleep(0.1)
+    assert seen == [b"0", b"1"]
+    await subscription.resume()
+    await bench.until(lambda: len(seen) == 21)
+    assert seen == [*(b"%d" % n for n in range(20)), b"last"]

@@ -374,7 +374,7 @@ class TieredBatches:
                 for yard, key in wanted
                 if yard.lot.is_draining(key) and not yard.holding.ending
             }
-            if not wanted or loop.time() < self._no_drain_until:
+            if not (wanted and self._is_open) or loop.time() < self._no_drain_until:
                 return
             self._stirred.clear()
             items = self._take_parked({yard for yard, _ in wanted})

@@ -227,7 +227,7 @@ class TieredLane:
         for _ in range(_DRAIN_RECORDS):
             if not lot.is_parked(key):
                 return True
-            if self.yard.holding.ending or not lot.is_draining(key):
+            if self.yard.holding.ending or not (self.is_open and lot.is_draining(key)):
                 return False
             entry = lot.take(key)
             if entry is not None:
