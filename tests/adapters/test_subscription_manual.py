@@ -23,6 +23,28 @@ async def test_offsets_move_only_when_the_owner_says_so(bench):
     assert bench.committed() == 4
 
 
+async def test_late_news_of_an_earlier_assignment(bench):
+    """What was done before a partition came back does not undo what another had committed."""
+    seen: list[int] = []
+
+    async def handle(batch):
+        seen.extend(record.offset for record in batch)
+
+    subscription = await bench.batches(handle, manual_commit=True)
+    await bench.send(*(b"%d" % n for n in range(10)), partition=0)
+    await bench.until(lambda: len(seen) == 10)
+    group = bench.cluster.group(bench.group)
+    await subscription._source.listener.revoked([(bench.topic, 0)])
+    group.commit({(bench.topic, 0): 9}, {})
+    await group.start_rebalance()
+    await bench.until(lambda: seen[-1] == 9 and len(seen) == 11)
+    subscription.done({(bench.topic, 0): 4})
+    await asyncio.sleep(0.03)
+    assert bench.committed() == 9
+    subscription.done({(bench.topic, 0): 10})
+    await bench.until(lambda: bench.committed() == 10)
+
+
 async def test_one_partition_is_held_up_alone(bench):
     """A paused partition gives nothing more, whatever the buffers do; the others go on."""
     seen: list[tuple[int, int]] = []

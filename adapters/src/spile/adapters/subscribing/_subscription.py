@@ -283,8 +283,12 @@ class Subscription(ProtocolSubscription):
         """Commit these offsets soon; see `ProtocolSubscription`."""
         for partition, offset in offsets.items():
             holding = self._held.get(partition)
-            if holding is not None:
+            if holding is not None and not self._is_outrun(partition, offset):
                 self._committer.done(holding, offset)
+
+    def _is_outrun(self, partition: PartitionKey, offset: int) -> bool:
+        """Say whether another member had committed more, of what this one is late with."""
+        return self._offsets is None and offset <= self._source.taken_over(partition)[0]
 
     async def lag(self) -> Mapping[PartitionKey, int]:
         """Return, for each assigned partition, the records behind the end of the log."""
