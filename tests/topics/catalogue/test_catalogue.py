@@ -69,13 +69,14 @@ def test_all_topics_of_an_environment_come_with_what_stands_beside_them():
     assert len([name for name in plain if "code-analysis-" in name or ".routing." in name]) == 6
     for name, spec in topics.items():
         assert names[name].environment == "prod"
-        assert spec.retention == timedelta(days=7)
         limit = 2_000_000 if names[name].kind == "topic" else MAX_DLQ_MESSAGE_BYTES
         assert spec.max_message_bytes == limit
+        days = {"topic": 7, "dlq": 30, "retry": 30, "dlq.done": 60}[names[name].kind]
+        assert spec.retention == timedelta(days=days), "what failed waits for people"
         if names[name].kind == "dlq":
             assert spec.partitions == topics[str(names[name].topic)].partitions
         elif names[name].kind == "dlq.done":
-            assert (spec.partitions, spec.cleanup) == (1, "compact")
+            assert (spec.partitions, spec.cleanup) == (1, "compact,delete")
 
 
 def test_retries_of_a_group_have_topics_of_their_own():

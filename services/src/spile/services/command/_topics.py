@@ -241,7 +241,7 @@ def _described(spec: TopicSpec) -> dict[str, Any]:
     return {
         "partitions": spec.partitions,
         "replication": spec.replication,
-        "retention": str(spec.retention) if spec.cleanup == "delete" else "-",
+        "retention": str(spec.retention) if "delete" in spec.cleanup else "-",
         "cleanup": spec.cleanup,
         "max_message_bytes": spec.max_message_bytes,
         "min_insync_replicas": spec.min_insync_replicas,

@@ -19,6 +19,9 @@ from spile.topics.catalogue._names import ENVIRONMENTS, TopicName, kebab
 from spile.topics.payloads._contract import EventContract
 
 _TEMPLATE: Final = "{service}."
+_MIN_FAILED_RETENTION: Final = timedelta(days=30)
+"""What failed waits for people, at least so long."""
+
 _MAX_LOGICAL: Final = 180
 _CACHE_SIZE: Final = 10_000
 _NAMED: Final = 8
@@ -40,8 +43,9 @@ class TopicSpec:
         schema_version: Version of the models' schemas, for those that are given as plain models.
         partitions: Number of partitions; growing it re-keys.
         replication: Copies of each partition.
-        retention: How long records are kept at least; ignored when compacted.
-        cleanup: `delete` by age or `compact` by key.
+        retention: How long records are kept at least, 30 days at least for dead letters and
+            retries; ignored when only compacted.
+        cleanup: `delete` by age, `compact` by key, or both.
         max_message_bytes: Largest record batch that the broker takes.
         min_insync_replicas: Copies that must have a record before it counts as acknowledged.
         services: Services that fill in this template; those of the catalogue by default.
@@ -65,7 +69,7 @@ class TopicSpec:
     partitions: int = 6
     replication: int = 3
     retention: timedelta = timedelta(days=7)
-    cleanup: Literal["delete", "compact"] = "delete"
+    cleanup: Literal["delete", "compact", "compact,delete"] = "delete"
     max_message_bytes: int = MAX_MESSAGE_BYTES
     min_insync_replicas: int = 2
     services: tuple[str, ...] = ()
@@ -140,8 +144,14 @@ class TopicSpec:
 
     @property
     def dlq_done(self) -> TopicSpec:
-        """The compacted topic that marks which dead letters are settled: one partition."""
-        return replace(self._beside("dlq.done"), partitions=1, cleanup="compact")
+        """
+        The compacted topic that marks which dead letters are settled: one partition.
+
+        A mark is kept for twice as long as a letter, so it outlives the letter that it settles.
+        """
+        letters = self._beside("dlq.done")
+        retention = 2 * letters.retention
+        return replace(letters, partitions=1, cleanup="compact,delete", retention=retention)
 
     def retry(self, group: ConsumerGroup, tier: int) -> TopicSpec:
         """
@@ -160,6 +170,7 @@ class TopicSpec:
             name=f"{self.name}.{suffix}",
             models={},
             cleanup="delete",
+            retention=max(self.retention, _MIN_FAILED_RETENTION),
             max_message_bytes=MAX_DLQ_MESSAGE_BYTES,
             groups=(),
         )

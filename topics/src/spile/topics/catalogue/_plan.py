@@ -143,7 +143,7 @@ def topic_setup(topic: str, spec: TopicSpec, *, brokers: int | None = None) -> T
         "max.message.bytes": str(spec.max_message_bytes),
         "min.insync.replicas": str(in_sync),
     }
-    if spec.cleanup == "delete":
+    if "delete" in spec.cleanup:
         config["retention.ms"] = str(spec.retention // timedelta(milliseconds=1))
     return TopicSetup(
         topic=topic,

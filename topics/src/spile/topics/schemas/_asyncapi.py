@@ -117,8 +117,8 @@ def _topic_binding(spec: TopicSpec) -> dict[str, Any]:
         "partitions": spec.partitions,
         "replicas": spec.replication,
         "topicConfiguration": {
-            "cleanup.policy": [spec.cleanup],
-            **(kept if spec.cleanup == "delete" else {}),
+            "cleanup.policy": spec.cleanup.split(","),
+            **(kept if "delete" in spec.cleanup else {}),
             "max.message.bytes": spec.max_message_bytes,
             "min.insync.replicas": spec.min_insync_replicas,
         },
