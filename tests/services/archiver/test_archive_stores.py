@@ -307,3 +307,16 @@ def test_threads_may_share_a_bucket(bucket):
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(put, range(4)))
+
+
+def test_folder_that_is_only_read_is_left_as_it_is(tmp_path):
+    """A read-only store makes nothing, not even the folder, so a foreign mount can be read."""
+    root = tmp_path / "archive"
+    with pytest.raises(ArchiveUnavailableError):
+        FolderStore(root, read_only=True)
+    assert not root.exists()
+    root.mkdir()
+    (root / "a").write_bytes(b"1")
+    store = FolderStore(root, read_only=True)
+    assert [entry.key for entry in store.list("")] == ["a"]
+    assert [path.name for path in root.iterdir()] == ["a"]

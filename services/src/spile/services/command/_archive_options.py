@@ -37,7 +37,7 @@ def opened_archive() -> ArchiveStore:
             f"there is no archive {settings.archive}: SPILE_ARCHIVE names it, "
             "`spile run archiver` makes it"
         )
-    return open_store(settings, environment=environment())
+    return open_store(settings, environment=environment(), read_only=True)
 
 
 def environment() -> str:

@@ -190,7 +190,7 @@ def _archive(environment: str) -> ArchiveStore | None:
     settings = load_settings(ArchiveSettings)
     if "://" not in settings.archive and not Path(settings.archive).is_dir():
         return None
-    return open_store(settings, environment=environment)
+    return open_store(settings, environment=environment, read_only=True)
 
 
 async def _topics(wish: _Wish, settings: KafkaSettings) -> list[str]:

@@ -47,7 +47,7 @@ def look(folder: Path, acknowledged: Collection[str]) -> Archived:
         UndecodableError: An object is damaged.
         ArchiveUnavailableError: The folder cannot be read.
     """
-    store = FolderStore(folder)
+    store = FolderStore(folder, read_only=True)
     index = ArchiveIndex(store)
     parts = [one for partition in index.partitions for one in index.usable(partition)]
     sizes = [manifest.size_bytes for manifest in parts]

@@ -36,12 +36,17 @@ class FolderStore:
 
     Args:
         root: Made when there is none.
+        read_only: Make and write nothing, so that a folder which others own can be looked at.
 
     Raises:
         ArchiveRefusedError: It cannot be made or written.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
+        if read_only:
+            with _translated(root):
+                self._root = root.resolve(strict=True)
+            return
         with _translated(root):
             root.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
             self._root = root.resolve(strict=True)

@@ -18,13 +18,16 @@ _PREFIX: Final = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*(?:/[A-Za-z0-9_=-][A
 _OPEN_ENVIRONMENTS: Final = ("dev", "test")
 
 
-def open_store(settings: ArchiveSettings, *, environment: str) -> ArchiveStore:
+def open_store(
+    settings: ArchiveSettings, *, environment: str, read_only: bool = False
+) -> ArchiveStore:
     """
     Open the archive that `SPILE_ARCHIVE` names; a bucket is not asked anything yet.
 
     Args:
         settings: Of the archive.
         environment: Outside dev and test an endpoint must speak TLS.
+        read_only: A folder is not made, nor written to.
 
     Raises:
         ConfigurationError: The settings name no archive, or one that is not safe here.
@@ -39,7 +42,7 @@ def open_store(settings: ArchiveSettings, *, environment: str) -> ArchiveStore:
                 "s3://<bucket>/<prefix>",
                 setting="SPILE_ARCHIVE",
             )
-        return FolderStore(Path(place))
+        return FolderStore(Path(place), read_only=read_only)
     bucket, _, prefix = place.removeprefix(_S3).partition("/")
     prefix = prefix.rstrip("/")
     if not _BUCKET.fullmatch(bucket) or (prefix and not _PREFIX.fullmatch(prefix)):
