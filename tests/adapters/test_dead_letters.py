@@ -233,6 +233,25 @@ async def test_reprocess_commits_nothing_that_is_not_put_back(bench, dlq):
     assert counts == {"processed": 1, "succeeded": 1, "failed": 0}
 
 
+async def test_reprocess_stops_where_something_is_away(bench, dlq):
+    """A retriable error says nothing about the letter: it stays, and its replays do not count."""
+    await _bury(bench, b"first", b"second")
+    away = True
+
+    async def handle(message):
+        if away and message.value == b"second":
+            raise BrokerUnavailableError("the shop is away")
+        return True
+
+    for _ in range(5):
+        with pytest.raises(BrokerUnavailableError):
+            await bench.dead_letters.reprocess_dlq_messages(dlq, handle)
+    away = False
+    counts = await bench.dead_letters.reprocess_dlq_messages(dlq, handle)
+    assert counts == {"processed": 1, "succeeded": 1, "failed": 0}
+    assert len(bench.cluster.records(dlq)) == 2
+
+
 async def test_reprocess_refuses_nonsense(bench, dlq):
     """A name that is no queue, a queue that is not there, and a missing factory are errors."""
 

@@ -13,7 +13,7 @@ from spile.adapters.delivery._backoff import Backoff
 from spile.adapters.delivery._message import ReceivedMessage
 from spile.adapters.delivery._ports import RecordSender
 from spile.adapters.delivery._records import OutgoingRecord
-from spile.spi import ProtocolEventMessage
+from spile.spi import ProtocolEventMessage, RetriableError
 
 
 class NotDoneError(Exception):
@@ -51,7 +51,12 @@ class HandlerRun:
         self._clock = clock
 
     async def over(self, browser: DeadLetterBrowser) -> dict[str, int]:
-        """Handle what is not settled now and return the counts."""
+        """
+        Handle what is not settled now and return the counts.
+
+        Raises:
+            RetriableError: A broker is away, or what the handler needs is; run it again.
+        """
         counts = {"processed": 0, "succeeded": 0, "failed": 0}
         async for letter in browser.letters(await browser.look()):
             if letter.is_without_value:  # a handler would take it for a tombstone
@@ -59,6 +64,8 @@ class HandlerRun:
                 counts["failed"] += 1
                 continue
             error = await self._handle(letter)
+            if isinstance(error, RetriableError):
+                raise error  # says nothing about the letter, which stays as it is
             counts["processed"] += 1
             counts["succeeded" if error is None else "failed"] += 1
             if error is not None:
