@@ -9,7 +9,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from spile.adapters.outbox import SqliteOutboxStore
+from spile.adapters.outbox import SqliteOutboxStore, _relay
 from spile.adapters.outbox.postgres import PostgresOutboxStore
 from spile.spi import (
     BrokerUnavailableError,
@@ -374,6 +374,23 @@ async def test_cleaning(shop, make_event):
     assert await shop.store.clean(timedelta(0)) == 1
     (row,) = await shop.store.pending(10)
     assert row.row_id == 2
+
+
+async def test_care_does_not_stop_the_relay(shop, make_event, monkeypatch):
+    """Where counting takes too long for the database, events are published all the same."""
+    calls = []
+
+    async def counts(*, sent=True):
+        calls.append(sent)
+        await asyncio.sleep(0.05)
+        raise BrokerUnavailableError("took too long")
+
+    monkeypatch.setattr(_relay, "_CARE_EVERY_S", 0.03)
+    monkeypatch.setattr(shop.store, "counts", counts)
+    async with shop.running(shop.relay()):
+        await shop.place(make_event("k"))
+        await shop.until(lambda: len(shop.ids()) == 1)
+    assert set(calls) == {False}, "what was sent is not counted: it is most of the table"
 
 
 async def test_a_closed_sender_ends_the_relay(shop, make_event):

@@ -199,9 +199,11 @@ class OutboxRelay:
 
     async def _care(self) -> None:
         """Clean away what was sent long ago, and tell how full the table is."""
-        self._care_at = time.monotonic() + _CARE_EVERY_S
-        await self._store.clean(self._keep)
-        counts = await self._store.counts()
+        try:
+            await self._store.clean(self._keep)
+            counts = await self._store.counts(sent=False)
+        finally:  # even where that takes long and fails, events are published in between
+            self._care_at = time.monotonic() + _CARE_EVERY_S
         PENDING.labels(self._name).set(counts.pending)
         STUCK.labels(self._name).set(counts.stuck)
         OLDEST.labels(self._name).set(counts.oldest_s)

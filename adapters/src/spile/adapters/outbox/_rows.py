@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from spile.adapters.delivery import OutgoingRecord, WireHeaders
 from spile.adapters.publishing import Encoded
+
+CLEAN_S: Final = 1.0
+"""Longest that rows are cleaned away in one go, in seconds: events wait for it meanwhile."""
 
 
 class OutboxRow(msgspec.Struct, frozen=True, gc=False):
@@ -54,7 +57,7 @@ class OutboxCounts:
     Attributes:
         pending: Rows that are neither sent nor refused.
         stuck: Rows that were refused.
-        sent: Rows that were sent and not cleaned away yet.
+        sent: Rows that were sent and not cleaned away yet; 0 where they were not counted.
         oldest_s: Age in seconds of the oldest pending row; 0 without one.
     """
 
@@ -94,11 +97,11 @@ class OutboxStore(Protocol):
         ...
 
     async def clean(self, older_than: timedelta) -> int:
-        """Delete rows that were sent so long ago; how many."""
+        """Delete rows that were sent so long ago, for about a second; how many were."""
         ...
 
-    async def counts(self) -> OutboxCounts:
-        """Count the rows."""
+    async def counts(self, *, sent: bool = True) -> OutboxCounts:
+        """Count the rows; those that were sent, which takes as long as they are many, on demand."""
         ...
 
     async def close(self) -> None:

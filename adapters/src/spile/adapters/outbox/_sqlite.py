@@ -13,6 +13,7 @@ from typing import Final, Self, TypeVar
 
 from spile.adapters.delivery import OutgoingEvent
 from spile.adapters.outbox._rows import (
+    CLEAN_S,
     OutboxCounts,
     OutboxRow,
     OutboxStore,
@@ -70,12 +71,13 @@ SELECT id, event_id, topic, refused, (
   AND row.topic = wall.topic AND row.key = wall.key AND row.id > wall.id)
 FROM spile_outbox AS wall WHERE refused IS NOT NULL ORDER BY id LIMIT ?
 """
+# Each by its partial index.
 _COUNTS = """
-SELECT count(*) FILTER (WHERE sent_ms IS NULL AND refused IS NULL),
-  count(*) FILTER (WHERE refused IS NOT NULL), count(*) FILTER (WHERE sent_ms IS NOT NULL),
-  min(added_ms) FILTER (WHERE sent_ms IS NULL AND refused IS NULL)
-FROM spile_outbox
+SELECT (SELECT count(*) FROM spile_outbox WHERE sent_ms IS NULL AND refused IS NULL),
+  (SELECT count(*) FROM spile_outbox WHERE refused IS NOT NULL),
+  (SELECT min(added_ms) FROM spile_outbox WHERE sent_ms IS NULL AND refused IS NULL)
 """
+_COUNT_SENT = "SELECT count(*) FROM spile_outbox WHERE sent_ms IS NOT NULL"
 _CLEAN = (
     "DELETE FROM spile_outbox WHERE id IN"
     " (SELECT id FROM spile_outbox WHERE sent_ms <= ? ORDER BY sent_ms LIMIT 1000)"
@@ -214,20 +216,26 @@ class SqliteOutboxStore(OutboxStore):
             await asyncio.sleep(min(_LOOK_S, max(until - time.monotonic(), 0)))
 
     async def clean(self, older_than: timedelta) -> int:
-        """Delete rows that were sent so long ago, a thousand at a time."""
+        """Delete rows that were sent so long ago, a thousand at a time; see `OutboxStore.clean`."""
+        until = time.monotonic() + CLEAN_S
         before = _now_ms() - int(older_than.total_seconds() * 1000)
         gone = 0
         while True:
             deleted = await self._run(lambda c: c.execute(_CLEAN, (before,)).rowcount)
             gone += deleted
-            if not deleted:
+            if not deleted or time.monotonic() > until:
                 return gone
 
-    async def counts(self) -> OutboxCounts:
-        """Count the rows."""
-        pending, stuck, sent, oldest = await self._run(lambda c: c.execute(_COUNTS).fetchone())
-        age_ms = 0 if oldest is None else max(_now_ms() - oldest, 0)
-        return OutboxCounts(pending=pending, stuck=stuck, sent=sent, oldest_s=age_ms / 1000)
+    async def counts(self, *, sent: bool = True) -> OutboxCounts:
+        """Count the rows; see `OutboxStore.counts`."""
+
+        def work(connection: sqlite3.Connection) -> OutboxCounts:
+            pending, stuck, oldest = connection.execute(_COUNTS).fetchone()
+            age_ms = 0 if oldest is None else max(_now_ms() - oldest, 0)
+            done = connection.execute(_COUNT_SENT).fetchone()[0] if sent else 0
+            return OutboxCounts(pending=pending, stuck=stuck, sent=done, oldest_s=age_ms / 1000)
+
+        return await self._run(work)
 
     async def stuck(self, limit: int = 100) -> Sequence[StuckRow]:
         """Return the first rows that the bus refused, with the reason."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, Self
@@ -12,6 +13,7 @@ import asyncpg
 
 from spile.adapters.delivery import OutgoingEvent
 from spile.adapters.outbox._rows import (
+    CLEAN_S,
     OutboxCounts,
     OutboxRow,
     OutboxStore,
@@ -82,14 +84,16 @@ SELECT id, event_id, topic, refused, (
   AND r.topic = wall.topic AND r.key = wall.key AND r.id > wall.id) AS waiting
 FROM spile_outbox AS wall WHERE refused IS NOT NULL ORDER BY id LIMIT $1
 """
+# Each by its partial index.
 _COUNTS = """
-SELECT count(*) FILTER (WHERE sent_at IS NULL AND refused IS NULL) AS pending,
-  count(*) FILTER (WHERE refused IS NOT NULL) AS stuck,
-  count(*) FILTER (WHERE sent_at IS NOT NULL) AS sent,
-  coalesce(extract(epoch FROM clock_timestamp() - min(added_at)
-    FILTER (WHERE sent_at IS NULL AND refused IS NULL)), 0)::float8 AS oldest_s
-FROM spile_outbox
+SELECT waiting.pending, waiting.oldest_s,
+  (SELECT count(*) FROM spile_outbox WHERE refused IS NOT NULL) AS stuck
+FROM (
+  SELECT count(*) AS pending,
+    coalesce(extract(epoch FROM clock_timestamp() - min(added_at)), 0)::float8 AS oldest_s
+  FROM spile_outbox WHERE sent_at IS NULL AND refused IS NULL) AS waiting
 """
+_COUNT_SENT = "SELECT count(*) FROM spile_outbox WHERE sent_at IS NOT NULL"
 _CLEAN = """
 WITH old AS (
   SELECT id FROM spile_outbox WHERE sent_at <= clock_timestamp() - $1::interval
@@ -219,20 +223,22 @@ class PostgresOutboxStore(OutboxStore):
                 await self._news.wait()
 
     async def clean(self, older_than: timedelta) -> int:
-        """Delete rows that were sent so long ago, a thousand at a time."""
+        """Delete rows that were sent so long ago, a thousand at a time; see `OutboxStore.clean`."""
+        until = time.monotonic() + CLEAN_S
         gone = 0
         while True:
             async with self._talking() as connection:
                 deleted = _count(await connection.execute(_CLEAN, older_than))
             gone += deleted
-            if not deleted:
+            if not deleted or time.monotonic() > until:
                 return gone
 
-    async def counts(self) -> OutboxCounts:
-        """Count the rows."""
+    async def counts(self, *, sent: bool = True) -> OutboxCounts:
+        """Count the rows; see `OutboxStore.counts`."""
         async with self._talking() as connection:
             row = await connection.fetchrow(_COUNTS)
-        return OutboxCounts(**dict(row or {}))
+            done = await connection.fetchval(_COUNT_SENT) if sent else 0
+        return OutboxCounts(sent=done, **dict(row or {}))
 
     async def stuck(self, limit: int = 100) -> Sequence[StuckRow]:
         """Return the first rows that the bus refused, with the reason."""
