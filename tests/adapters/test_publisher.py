@@ -272,6 +272,59 @@ async def test_concurrent_publishes_become_few_sends(publisher, cluster):
     assert ids == [event.event_id for event in events]
 
 
+def soon(publisher, payloads):
+    """Hand events in, and return futures of their fates."""
+    loop = asyncio.get_running_loop()
+    fates = [loop.create_future() for _ in payloads]
+    for payload, fate in zip(payloads, fates, strict=True):
+        event = OutgoingEvent(event_type="PRE_TOOL_USE", payload=payload)
+        publisher.publish_soon(event, fate.set_result)
+    assert not any(fate.done() for fate in fates)
+    return fates
+
+
+async def test_what_is_handed_in_in_one_turn_is_one_send(publisher, cluster):
+    """One that is wrong is told so and takes nobody along; a secret among them is replaced."""
+    sends = []
+
+    async def watch(operation, what):
+        if operation == "send":
+            sends.append(len(what))
+
+    cluster.faults.hook = watch
+    secret = "AKIA" + "IOSFODNN7EXAMPLE"
+    commands = ["a", secret, *(str(number) for number in range(60))]
+    events = [
+        PreToolUseEvent(agent_id=uuid4(), tool_name="Bash", parameters={"command": command})
+        for command in commands
+    ]
+    *fates, wrong = await asyncio.gather(*soon(publisher, [*events, {"tool_name": "Read"}]))
+    assert fates == [True] * 62
+    assert isinstance(wrong, InvalidEventError)
+    assert sends == [62]
+    assert all(secret.encode() not in record.value for record in cluster.history)
+    metrics = await publisher.get_metrics()
+    assert (metrics["events_published"], metrics["events_refused"]) == (62, 1)
+
+
+async def test_handed_in_events_fail_one_by_one(publisher, cluster):
+    """Each counts as a publish of its own: five open the breaker, the next is told so."""
+    failing(cluster, DeliveryTimeoutError("no answer"))
+    fates = await asyncio.gather(*soon(publisher, [tool_use() for _ in range(5)]))
+    assert fates == [False] * 5
+    (fate,) = await asyncio.gather(*soon(publisher, [tool_use()]))
+    assert isinstance(fate, CircuitOpenError)
+
+
+async def test_closing_sends_what_was_handed_in(publisher):
+    """What was handed in just before the close is acknowledged, what comes later is refused."""
+    (fate,) = soon(publisher, [tool_use()])
+    await publisher.close()
+    assert fate.result() is True
+    with pytest.raises(ClosedError):
+        soon(publisher, [tool_use()])
+
+
 async def test_an_event_keeps_the_id_and_time_it_brings(publisher, cluster):
     """Publishing again under the same id is how a caller retries."""
     event_id = str(uuid4())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from uuid import uuid4
+from uuid import UUID, uuid4, uuid5
 
 import pytest
 
@@ -238,6 +238,54 @@ async def test_timeout_leaks_nothing(stage):
     assert client.counts.timed_out == 1
     asked = decode_envelope(stage.cluster.records(ASKED)[0].value)
     assert b'"timeout_ms":20' in asked.payload_json
+
+
+async def test_each_request_has_its_own_time(stage):
+    """Requests that share a timer end each in its time, the answered ones not at all."""
+    client = await stage.client()
+    tasks = [
+        asyncio.ensure_future(client.request(question(), timeout_ms=limit))
+        for limit in (20, 21, 60, 5000)
+    ]
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    ended = {}
+    for limit, task in zip((20, 21, 60), tasks, strict=False):
+        with pytest.raises(DeliveryTimeoutError):
+            await task
+        ended[limit] = loop.time() - begun
+    assert all(seconds >= limit / 1000 for limit, seconds in ended.items())
+    assert ended[20] < 1
+    await stage.responder()
+    await tasks[3]
+    assert (client.counts.timed_out, client.counts.completed) == (3, 1)
+    assert client.counts.pending == 0
+
+
+async def test_the_id_of_an_answer(stage):
+    """The answer's id is the UUIDv5 of the request's, the same in every process and release."""
+    client = await stage.client()
+    await stage.responder()
+    await client.request(question())
+    sent = decode_envelope(stage.cluster.records(ASKED)[0].value)
+    told = decode_envelope(stage.cluster.records(COMPLETED)[0].value)
+    space = UUID("0b1c7a52-7d5f-5c0e-9a55-2f6a8d1f3c47")
+    assert told.event_id == uuid5(space, str(sent.event_id))
+
+
+async def test_a_handler_that_swallows_its_end(stage):
+    """What it returns then is its answer, and the next request of the responder has its time."""
+
+    async def stubborn(request):
+        if request.source_path == "slow":
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        return await analyse(request)
+
+    client = await stage.client()
+    await stage.responder(stubborn, most_s=0.02)
+    assert (await client.request(question("slow"))).patterns[0].name == "slow"
+    assert (await client.request(question("b.py"))).patterns[0].name == "b.py"
 
 
 async def test_handler_timeout(stage):

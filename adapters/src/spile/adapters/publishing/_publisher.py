@@ -20,9 +20,10 @@ from spile.adapters.publishing._breaker import BreakerState, CircuitBreaker
 from spile.adapters.publishing._encoding import Encoded, EventEncoder
 from spile.adapters.publishing._gathering import Gatherer
 from spile.adapters.publishing._metrics import PUBLISHERS, bump
-from spile.adapters.publishing._together import Accounts, Together, Told
+from spile.adapters.publishing._together import Accounts, Fate, Together, Told
 from spile.adapters.wire import WireForm
 from spile.spi import (
+    BrokerUnavailableError,
     ClosedError,
     ContextValue,
     InvalidEventError,
@@ -194,12 +195,12 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
         """
         Publish one event together with all that are handed in within this turn of the loop.
 
-        For who publishes very much, one by one: it takes half the time of as many `publish_event`.
+        Costs about half of as many calls of `publish_event`. It cannot be taken back.
 
         Args:
-            event: Must not change until it is encoded, at the end of the turn.
-            told: Called once with what `publish_event` would return or raise, never by this call.
-                Events that cannot be taken back: whoever is not interested any more ignores it.
+            event: Its payload must not change before it is encoded, at the end of the turn.
+            told: Called once, and not by this call, with what `publish_event` would return or
+                raise; must not raise.
 
         Raises:
             ClosedError: The publisher is closed.
@@ -211,11 +212,14 @@ class EventPublisher(ProtocolEventPublisher, ProtocolBatchPublisher[OutgoingEven
             self._gatherer.run(self._publish_told(event, told), "publish")
 
     async def _publish_told(self, event: OutgoingEvent, told: Told) -> None:
+        fate: Fate = BrokerUnavailableError(
+            "the publish ended without news; the event may or may not be written"
+        )
         try:
             fate = await self.publish_event(event)
         except SpileError as exc:
-            told(exc)
-        else:
+            fate = exc
+        finally:
             told(fate)
 
     @override

@@ -15,7 +15,7 @@ from spile.adapters.delivery._headers import utc_text
 from spile.adapters.delivery._records import OutgoingEvent
 from spile.adapters.publishing._encoding import Encoded, EventEncoder
 from spile.adapters.publishing._gathering import Gatherer
-from spile.spi import SpileError
+from spile.spi import BrokerUnavailableError, SpileError
 
 Fate: TypeAlias = bool | SpileError
 """What a publish would return, or raise."""
@@ -80,17 +80,25 @@ class Together:
     def flush(self) -> None:
         """Encode what was handed in and begin to send it."""
         waiting, self._waiting = self._waiting, []
+        made: list[Encoded | SpileError] = []
+        try:
+            for start in range(0, len(waiting), _AT_ONCE):
+                made += self._encoded(waiting[start : start + _AT_ONCE])
+        except BaseException as exc:
+            # Nobody must wait for ever on a bug of ours.
+            error = BrokerUnavailableError(f"nothing was sent: {exc!r}")
+            for _, told in waiting:
+                told(error)
+            raise
         batch: list[_Sent] = []
-        for start in range(0, len(waiting), _AT_ONCE):
-            part = waiting[start : start + _AT_ONCE]
-            for (_, told), encoded in zip(part, self._encoded(part), strict=True):
-                try:
-                    if isinstance(encoded, SpileError):
-                        self._accounts.refused(encoded)
-                        raise encoded
-                    batch.append(_Sent(encoded, self._accounts.admit(), told))
-                except SpileError as exc:
-                    told(exc)
+        for (_, told), encoded in zip(waiting, made, strict=True):
+            try:
+                if isinstance(encoded, SpileError):
+                    self._accounts.refused(encoded)
+                    raise encoded
+                batch.append(_Sent(encoded, self._accounts.admit(), told))
+            except SpileError as exc:
+                told(exc)
         if batch:
             self._send(batch)
 

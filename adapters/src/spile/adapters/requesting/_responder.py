@@ -146,6 +146,7 @@ class Responder(Generic[Asked, Answer]):
         self._line: deque[tuple[ProtocolRecord, Progress]] = deque()
         self._held_back = False
         self._closing = False
+        self._is_closed = False
         self._begun = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -206,6 +207,7 @@ class Responder(Generic[Asked, Answer]):
                 await self._idle.wait()
         except TimeoutError:
             log.warning("requests still run, they will be handled again", requests=self._running)
+        self._is_closed = True
         await self._tasks.close()
         await subscription.close()
 
@@ -293,6 +295,8 @@ class Responder(Generic[Asked, Answer]):
         if fate is True:
             self._answered.settle(taken.request_id, acknowledged=True)
             self._settled(taken, self._outcome(answer))
+        elif self._is_closed:
+            self._dropped(taken)
         else:
             self._tasks.start(self._send_again(taken, answer, fate), "answer")
 
