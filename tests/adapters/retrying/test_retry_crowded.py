@@ -5,11 +5,24 @@ from __future__ import annotations
 import pytest
 
 from spile.adapters.retrying import _lot
+from spile.adapters.retrying._window import MAX_SPAN
 from spile.adapters.subscribing import Retries
 
 COUNT = 24
 RETRIES = Retries(limit=0, tiers=(0.1, 0.01, 0.01))
 """In the first delay all events of the test are parked."""
+
+
+@pytest.mark.parametrize("kind", ["messages", "batches"])
+async def test_no_more_at_once_than_a_note_holds(retry_bench, kind):
+    """However large batches and buffers are, all that is done of a retry partition can be noted."""
+
+    async def handle(what):
+        pass
+
+    sizes = {"max_batch_records": 50_000, "lane_capacity": 100_000}
+    subscription = await getattr(retry_bench, kind)(handle, **sizes)
+    assert subscription._lanes.wanted + _lot._CROWDED_SPAN <= MAX_SPAN
 
 
 @pytest.fixture

@@ -2,9 +2,10 @@
 
 from spile.adapters.retrying._lot import Entry, Key, Lot, size_of
 from spile.adapters.retrying._topics import RetryTopic, RetryTopics
-from spile.adapters.retrying._window import Window
+from spile.adapters.retrying._window import MOST_AT_ONCE, Window
 
 __all__ = [
+    "MOST_AT_ONCE",
     "Entry",
     "Key",
     "Lot",

@@ -12,6 +12,9 @@ Most offsets from the lowest open one to the end of the window. Their bitmap is 
 characters in base64: below the 4,096 that a broker takes (`offset.metadata.max.bytes`).
 """
 
+MOST_AT_ONCE = MAX_SPAN // 2
+"""Most records to read at once: reading stops at half the window, and a note must hold all."""
+
 _FORM = "spile1:"
 
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from spile.adapters.delivery._ports import RecordSender
 from spile.adapters.delivery._records import OutgoingRecord
-from spile.adapters.retrying import Key, size_of
+from spile.adapters.retrying import MOST_AT_ONCE, Key, size_of
 from spile.adapters.subscribing._batch_attempts import BatchAttempts, Item, Outcome
 from spile.adapters.subscribing._burial import Burier, write_all
 from spile.adapters.subscribing._guard import FailureGuard
@@ -101,7 +101,7 @@ class TieredBatches:
     @property
     def wanted(self) -> int:
         """A batch, or what the buffer still takes."""
-        return max(1, min(self._max_records, self._capacity - self._buffered))
+        return max(1, min(self._max_records, self._capacity - self._buffered, MOST_AT_ONCE))
 
     @property
     def is_scanning(self) -> bool:

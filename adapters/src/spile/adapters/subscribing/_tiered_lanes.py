@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from spile.adapters.delivery._ports import RecordSender
+from spile.adapters.retrying import MOST_AT_ONCE
 from spile.adapters.subscribing._boundary import MessageBoundary
 from spile.adapters.subscribing._holding import Holding, Wiring
 from spile.adapters.subscribing._lanes import Chunk
@@ -57,7 +58,7 @@ class TieredLanes:
     @property
     def wanted(self) -> int:
         """As many as one lane holds."""
-        return self._capacity
+        return min(self._capacity, MOST_AT_ONCE)
 
     @property
     def is_scanning(self) -> bool:
