@@ -225,10 +225,11 @@ async def _killed_in_the_delay(rig, mode, path):
     rig.stack.callback(lambda: process.returncode is None and process.kill())
     keys = [b"good", b"bad"]
     await rig.publish(last=50, every_s=0.005, keys=keys)
-    await rig.until(lambda: path.exists() and path.read_bytes().count(b"\n") == 50)
+    # A batch that fails is handed out again: the same line may stand there twice.
+    await rig.until(lambda: path.exists() and len(set(path.read_bytes().splitlines())) == 50)
     process.send_signal(signal.SIGKILL)
     await process.wait()
-    for line in path.read_bytes().splitlines():
+    for line in dict.fromkeys(path.read_bytes().splitlines()):
         rig.handled[b"good"].append(int(line.split(b"@")[0]))
     await rig.join(mode)
     await rig.publish(50, 60, every_s=0.005, keys=keys)
