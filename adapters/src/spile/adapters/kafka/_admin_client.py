@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -355,7 +355,23 @@ class AdminClient:
 
     async def _metadata(self, topics: list[str] | None) -> Any:
         async with deadline(self._limit_s, "reading the topics of the cluster"):
-            return await self._admin._send_request(MetadataRequest(topics))
+            return await self._when_known(
+                lambda: self._admin._send_request(MetadataRequest(topics))
+            )
+
+    async def _when_known(self, send: Callable[[], Awaitable[Any]]) -> Any:
+        """
+        Send, once a broker is known.
+
+        A broker that was away for long answers a moment before the cluster takes it back; until
+        then it names no broker, itself included.
+        """
+        client = self._admin._client
+        while not client.cluster.brokers():
+            await asyncio.sleep(self._connection.retry_backoff_ms / 1000)
+            with contextlib.suppress(KafkaError):
+                await client.force_metadata_update()
+        return await send()
 
     async def _until_seen(self, wanted: Mapping[str, int]) -> None:
         """Wait until every broker reports so many partitions with leaders; 0 is a deleted topic."""
@@ -417,8 +433,8 @@ class AdminClient:
                     found[topic, number] = offset
         return found
 
-    async def _retry_controller(self, send: Any) -> Any:
-        response = await send()
+    async def _retry_controller(self, send: Callable[[], Awaitable[Any]]) -> Any:
+        response = await self._when_known(send)
         codes = {
             code
             for part in getattr(response, "topic_errors", None) or response.resources
