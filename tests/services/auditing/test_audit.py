@@ -6,13 +6,17 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from click.testing import CliRunner
 
+from spile.adapters.dead_letters import DeadLetterQueue, Purger
 from spile.adapters.delivery import OutgoingRecord, Record
 from spile.adapters.memory import MemoryLogReader
 from spile.services.archiver.objects import CuttingRule, PartitionCutter
 from spile.services.auditing import AuditReport, Window, event_minute, show
 from spile.services.auditing._metrics import DIFFERENCE
-from spile.spi import DeliveryTimeoutError, RejectedError
+from spile.services.command import command
+from spile.services.command._audit import _code
+from spile.spi import DeliveryTimeoutError, RejectedError, RetriableError
 
 FIRST, SECOND = "2026-01-02T03:04Z", "2026-01-02T03:05Z"
 
@@ -257,19 +261,76 @@ async def test_a_purge_in_the_window(world, monkeypatch):
     assert found(await world.audit()) == [(FIRST, "store", "missing", 2)]
 
 
+async def test_a_purge_of_another_group_hides_no_loss(world, monkeypatch):
+    """A mark says whose letter it was: that of another group accounts for nothing in the store."""
+    await world.publish(0, 0, 0)
+    await world.persist()
+    world.sql("DELETE FROM events WHERE seq = 1")
+    await _purge(world, monkeypatch, group="shipping")
+    report = await world.audit()
+    assert found(report) == [(FIRST, "store", "missing", 1)]
+
+
+async def test_a_purged_letter_of_the_store_accounts_for_its_record_alone(world, monkeypatch):
+    """Its mark, kept in the tombstone, names the record; a row that was deleted beside is lost."""
+    await world.publish(0, 0, 0)
+    await world.poison()
+    await world.persist()
+    await _purge(world, monkeypatch, group="persistence")
+    assert found(await world.audit()) == []
+    world.sql("DELETE FROM events WHERE seq = 1")
+    assert found(await world.audit()) == [(FIRST, "store", "missing", 1)]
+
+
+async def test_a_purged_letter_of_a_publisher_is_unknown(world, monkeypatch):
+    """A refused event whose letter was purged cannot be told, and that is not success."""
+    async with world.publisher() as publisher:
+        world.cluster.faults.fail("send", RejectedError("no", code="INVALID_RECORD"))
+        await publisher.publish_event(world.event())
+    await _purge(world, monkeypatch)
+    report = await world.audit()
+    assert found(report) == [(FIRST, "dlq", "unknown", 1)]
+    assert report.as_json()["complete"] is False
+    assert (_code(report, allow_unknown=False), _code(report, allow_unknown=True)) == (3, 0)
+
+
+async def _purge(world, monkeypatch, *, group=None):
+    """Purge all letters; first keep one of a group, when the group has none yet."""
+    queue = f"{world.topic}.dlq"
+    if group == "shipping":
+        letters = DeadLetterQueue(world.sender, group=group)
+        record = world.cluster.records(world.topic)[0]
+        await letters.keep(record, ValueError("x"), group=group, attempts=1)
+    gone = {}
+
+    async def free(before):
+        gone.update(before)
+        _begin_at(monkeypatch, gone)
+
+    async def keep(letters):
+        assert [letter async for letter in letters]
+
+    purger = Purger(world.cluster.reader, world.sender, free, clock=lambda: world.now)
+    assert (await purger.run(queue, keep)).freed == gone
+
+
 def event_id(record):
     return UUID(dict(record.headers)["message_id"].decode()).bytes
 
 
 def _purged_long_ago(world, monkeypatch, count):
     """Let the first partition of the queue begin behind letters that are gone."""
-    place = (f"{world.topic}.dlq", 0)
+    _begin_at(monkeypatch, {(f"{world.topic}.dlq", 0): count})
+
+
+def _begin_at(monkeypatch, places):
+    """Let partitions begin and end at offsets."""
     for name in ("beginnings", "ends", "since"):
         before = getattr(MemoryLogReader, name)
 
         async def moved(self, partitions, *more, before=before):
             answer = dict(await before(self, partitions, *more))
-            return answer | ({place: count} if place in answer else {})
+            return answer | {key: at for key, at in places.items() if key in answer}
 
         monkeypatch.setattr(MemoryLogReader, name, moved)
 
@@ -333,3 +394,14 @@ def test_a_day_that_no_calendar_has_ends_no_audit():
     minute = event_minute(b"2026-11-31T00:00:00Z", 0)
     assert window.holds(minute)
     assert window.is_settled(minute)
+
+
+@pytest.mark.parametrize("name", ["SPILE_STORE", "SPILE_ARCHIVE"])
+def test_a_tier_that_is_named_must_be_there(name, monkeypatch, tmp_path):
+    """A mistyped setting makes no audit green: one line names it, and the exit code is 1."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, str(tmp_path / "mistyped"))
+    done = CliRunner().invoke(command, ["audit"])
+    assert done.exit_code == 1
+    assert isinstance(done.exception, RetriableError)
+    assert str(done.exception).startswith(f"{name}: there is no ")

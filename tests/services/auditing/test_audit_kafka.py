@@ -67,8 +67,6 @@ def environment(kafka, tmp_path):
     return outside | {
         "SPILE_BOOTSTRAP_SERVERS": kafka,
         "SPILE_ENVIRONMENT": "test",
-        "SPILE_STORE": str(tmp_path / "events.db"),
-        "SPILE_ARCHIVE": str(tmp_path / "archive"),
         "SPILE_AUDIT_EVERY_S": "3600",
         "COLUMNS": "100",
     }
@@ -138,6 +136,8 @@ async def test_a_killed_publisher_and_a_deleted_row(
     environment, cluster, service, topic, tmp_path, monkeypatch
 ):
     """SIGKILL gives `at least` and no alarm; a row that vanished gives exit code 1 and its tier."""
+    monkeypatch.chdir(tmp_path)
+    environment["SPILE_STORE"] = str(tmp_path / "events.db")
     with started("-c", PUBLISH, service, environment=environment) as process:
         said = await asyncio.to_thread(process.stdout.readline)
         process.send_signal(signal.SIGKILL)
@@ -158,11 +158,15 @@ async def test_a_killed_publisher_and_a_deleted_row(
     code, out = await asyncio.to_thread(audit, environment, *arguments)
     assert code == 1
     assert "1 missing in store" in out
+    assert "archive: not compared, there is none in the default place" in out
     assert max(map(len, out.splitlines())) <= 100
 
 
-async def test_serves_its_metrics_again_and_again(environment, cluster, service, topic):
+async def test_serves_its_metrics_again_and_again(
+    environment, cluster, topic, monkeypatch, tmp_path
+):
     """With --every and --http-port the last audit stands at /metrics; SIGTERM ends it with 0."""
+    monkeypatch.chdir(tmp_path)
     arguments = ["audit", "--topic", topic, "--every", "1", "--http-port", "0", "--json"]
     environment |= {"SPILE_LOG_FORMAT": "json"}
     with started("-m", "spile.services.command", *arguments, environment=environment) as process:
@@ -178,6 +182,7 @@ async def test_serves_its_metrics_again_and_again(environment, cluster, service,
         _, errors = await asyncio.to_thread(process.communicate)
     assert process.returncode == 0, errors
     assert f'spile_audit_difference{{tier="bus",topic="{topic}"}} 0.0' in text
+    assert f'spile_audit_unknown{{tier="bus",topic="{topic}"}} 0.0' in text
     assert "spile_audit_last_run_seconds 1" in text
     names = set(re.findall(r"^(spile_audit_\w+)", text, re.MULTILINE))
     assert names == set(re.findall(r"^\| `(spile_audit_\w+)`", DEPLOY.read_text(), re.MULTILINE))

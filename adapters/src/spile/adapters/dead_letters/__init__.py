@@ -8,7 +8,7 @@ from spile.adapters.dead_letters._facts import (
     replay_count,
 )
 from spile.adapters.dead_letters._letter import DeadLetter, LetterFilter
-from spile.adapters.dead_letters._marks import Mark, done_topic, is_settled
+from spile.adapters.dead_letters._marks import Mark, done_topic, is_settled, mark_in
 from spile.adapters.dead_letters._moving import Reprocessed, ReprocessWish, RetryTopicOf
 from spile.adapters.dead_letters._purge import FreeStorage, KeepLetters, Purged, Purger
 from spile.adapters.dead_letters._queue import DeadLetterQueue
@@ -47,6 +47,7 @@ __all__ = [
     "done_topic",
     "has_failed_records",
     "is_settled",
+    "mark_in",
     "original_record",
     "read_retry",
     "replay_count",

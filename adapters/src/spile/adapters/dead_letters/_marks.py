@@ -14,6 +14,7 @@ from spile.adapters.delivery._records import OutgoingRecord
 from spile.spi import ProtocolRecord
 
 DONE_SUFFIX: Final = ".done"
+_TAKEN_BACK: Final = "x-spile-dlq-mark"
 _MAX_NOTE: Final = 500
 
 Outcome: TypeAlias = Literal["reprocessed", "handled", "put back", "edited", "purged"]
@@ -32,6 +33,8 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         by: Who did it.
         reason: Why.
         to: Topic that it was written to.
+        group: Consumer group that failed.
+        origin: Where the record came from, `<partition>:<offset>` of the topic.
     """
 
     what: Outcome
@@ -40,6 +43,8 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     by: str = ""
     reason: str = ""
     to: str = ""
+    group: str = ""
+    origin: str = ""
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -68,14 +73,30 @@ def mark_of(
         by=by[:_MAX_NOTE],
         reason=reason[:_MAX_NOTE],
         to=to,
+        group=(letter.group or "")[:_MAX_NOTE],
+        origin=f"{letter.origin.partition}:{letter.origin.offset}",
     )
     topic = done_topic(letter.record.topic)
     return OutgoingRecord(topic, letter.place.encode(), _encode(mark), [])
 
 
-def unmark(queue: str, place: str) -> OutgoingRecord:
-    """Return the tombstone that lets compaction take the mark of a letter that is gone."""
-    return OutgoingRecord(done_topic(queue), place.encode(), None, [])
+def unmark(queue: str, place: str, mark: Mark) -> OutgoingRecord:
+    """
+    Return the tombstone that lets compaction take the mark of a letter that is gone.
+
+    Its header repeats the mark: an audit asks whose letters went as long as the tombstone stays.
+    """
+    headers = [(_TAKEN_BACK, _encode(mark))]
+    return OutgoingRecord(done_topic(queue), place.encode(), None, headers)
+
+
+def mark_in(record: ProtocolRecord) -> Mark | None:
+    """Return the mark that a record sets or takes back; None when it holds none."""
+    content = dict(record.headers).get(_TAKEN_BACK) if record.value is None else record.value
+    try:
+        return _decode(content or b"")
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def read_marks(records: Iterable[ProtocolRecord], into: dict[str, Mark]) -> None:
@@ -84,13 +105,11 @@ def read_marks(records: Iterable[ProtocolRecord], into: dict[str, Mark]) -> None
         if record.key is None:
             continue
         place = record.key.decode("utf-8", "replace")
-        if record.value is None:
+        mark = None if record.value is None else mark_in(record)
+        if mark is None:
             into.pop(place, None)
-            continue
-        try:
-            into[place] = _decode(record.value)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            into.pop(place, None)
+        else:
+            into[place] = mark
 
 
 def is_settled(letter: DeadLetter, marks: Mapping[str, Mark]) -> bool:

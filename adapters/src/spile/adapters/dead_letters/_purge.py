@@ -146,10 +146,10 @@ class Purger:
         """Let compaction take the marks of letters that are gone."""
         state = await browser.look()
         numbered = {number: at for (_, number), at in state.beginnings.items()}
-        gone = [place for place in state.marks if _is_below(place, numbered)]
+        gone = [item for item in state.marks.items() if _is_below(item[0], numbered)]
         for start in range(0, len(gone), _CHUNK):
             chunk = gone[start : start + _CHUNK]
-            await self._write([unmark(browser.queue, place) for place in chunk])
+            await self._write([unmark(browser.queue, *item) for item in chunk])
 
     async def _write(self, records: Sequence[OutgoingRecord]) -> None:
         if records:

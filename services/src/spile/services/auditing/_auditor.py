@@ -86,9 +86,11 @@ class Auditor:
         archived = None if self.archive is None else await self.archive(since_ms)
         notes = list(published.notes)
         if counts is None:
-            notes.append("store: not compared, there is none here (SPILE_STORE)")
+            notes.append("store: not compared, there is none in the default place (SPILE_STORE)")
         if archived is None:
-            notes.append("archive: not compared, none is named (SPILE_ARCHIVE)")
+            notes.append(
+                "archive: not compared, there is none in the default place (SPILE_ARCHIVE)"
+            )
         lines: list[MinuteCounts] = []
         differences: list[Difference] = []
         gone = {topic for topic, _, _ in published.said if all_reported} - set(topics)

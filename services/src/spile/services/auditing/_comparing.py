@@ -66,7 +66,7 @@ class TopicAudit:
             line.at_least |= said.at_least
             records = self.bus.minutes.get(minute)
             there = 0 if records is None else records.services[service]
-            words = f"{service} was told that they are written, and they are not on the bus"
+            words = f"told to {service} as written, and not on the bus"
             if minute < self.bus.whole_from:
                 words = (
                     f"retention has taken records of {minute}; {service} wrote more than is left"
@@ -75,9 +75,13 @@ class TopicAudit:
             else:
                 self._note("bus", minute, said.acknowledged - there, words)
             kept = self.letters.refused[minute, service]
-            words = f"the broker refused them, and they are not in the queue {topic}.dlq"
-            state: State | None = "unknown" if self.letters.freed else None
-            self._note("dlq", minute, said.refused - kept, words, state=state)
+            words = f"refused by the broker, and not in the queue {topic}.dlq"
+            lacking = said.refused - kept
+            state: State | None = None
+            if lacking > 0 and self.letters.explain_refused(service, lacking):
+                state = "unknown"
+                words += "; letters that were purged may explain it"
+            self._note("dlq", minute, lacking, words, state=state)
 
     async def compare_store(self, counts: StoreCounts, store: StoreTier) -> None:
         """Hold what is on the bus against the store, event by event where it has less."""
@@ -104,12 +108,12 @@ class TopicAudit:
                 line.behind["store"] = behind
             if not lost:
                 continue
-            words = "they are on the bus and not in the store, whose offset is past them"
+            words = "on the bus and not in the store, whose offset is further on"
             state: State | None = None
             if freed >= len(lost):
                 freed -= len(lost)
                 state = "unknown"
-                words += "; letters that were purged may have been theirs"
+                words += "; letters that were purged may explain it"
             self._note("store", minute, len(lost), words, state=state, places=lost)
 
     def compare_archive(self, partitions: Mapping[int, ArchivedPartition]) -> None:
@@ -125,7 +129,7 @@ class TopicAudit:
                 self._line(minute).archive = (self._line(minute).archive or 0) + archived
                 short[minute] += lacking
         for minute, places in lost.items():
-            words = "they are on the bus and not in the archive, which is past them"
+            words = "on the bus and not in the archive, which is further on"
             self._note("archive", minute, len(places) + short[minute], words, places=places)
 
     def _unarchived(

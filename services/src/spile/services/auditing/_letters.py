@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
-from spile.adapters.dead_letters import DeadLetter
+from spile.adapters.dead_letters import DeadLetter, Mark, mark_in
 from spile.adapters.delivery import LogReader
 from spile.services.auditing._minutes import event_minute
 from spile.services.auditing._values import Window
@@ -25,16 +25,29 @@ class Letters:
     The dead letters of one topic.
 
     Attributes:
-        places: Partition and offset of the records that the store's worker gave up.
+        places: Partition and offset of the records that the store's worker gave up, purged ones
+            too as far as their marks tell.
         minutes: Their number by minute.
         refused: Letters of publishers by minute and service.
-        freed: How many letters are not kept any more and may have been of the window.
+        freed: How many letters are not kept any more, may have been of the window, and have no
+            mark that says whose they were.
+        freed_refused: Letters of publishers that are not kept any more, by service.
     """
 
     places: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
     minutes: Counter[str] = field(default_factory=Counter[str])
     refused: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     freed: int = 0
+    freed_refused: Counter[str] = field(default_factory=Counter[str])
+
+    def explain_refused(self, service: str, missing: int) -> bool:
+        """Say whether purged letters may be those that a publisher's count lacks; takes them."""
+        if self.freed_refused[service] + self.freed < missing:
+            return False
+        own = min(missing, self.freed_refused[service])
+        self.freed_refused[service] -= own
+        self.freed -= missing - own
+        return True
 
 
 async def read_letters(
@@ -56,7 +69,7 @@ async def read_letters(
         RetriableError: The broker is away.
     """
     found = Letters()
-    found.freed = await _freed(reader, span, marks, window)
+    await _add_purged(found, reader, span, marks, window, group)
     async for records in walk(reader, span):
         for record in records:
             letter = DeadLetter.of(record)
@@ -66,26 +79,39 @@ async def read_letters(
     return found
 
 
-async def _freed(reader: LogReader, span: Span, marks: Span, window: Window) -> int:
+async def _add_purged(
+    found: Letters, reader: LogReader, span: Span, marks: Span, window: Window, group: str
+) -> None:
     """
-    Return how many letters that were deleted may have been of the window.
+    Add what is known of letters that were deleted and may have been of the window.
 
     Those that a purge freed before the window began were not, nor were those that retention took
     from a queue that keeps longer than the window is. A purge leaves marks or tombstones, which
     compaction takes after a day (`delete.retention.ms`); beyond that all that was deleted may.
     """
-    first = {number: n for (_, number), n in span.beginnings.items()}
-    most = sum(n for key, n in span.beginnings.items() if span.starts[key] == n)
-    if not most or window.now - window.since > _MARKS_STAY:
-        return most
-    gone: set[str] = set()
+    first = {key[1]: n for key, n in span.beginnings.items() if span.starts[key] == n}
+    most = sum(first.values())
+    if not most:
+        return
+    gone: dict[str, Mark | None] = {}
     async for records in walk(reader, marks):
         for record in records:
-            place = (record.key or b"").decode("utf-8", "replace")
-            found = _PLACE.fullmatch(place)
-            if found and int(found[2]) < first.get(int(found[1]), 0):
-                gone.add(place)
-    return min(len(gone), most)
+            key = (record.key or b"").decode("utf-8", "replace")
+            place = _PLACE.fullmatch(key)
+            if place and int(place[2]) < first.get(int(place[1]), 0):
+                gone[key] = mark_in(record) or gone.get(key)
+    told = 0
+    for mark in gone.values():
+        origin = None if mark is None else _PLACE.fullmatch(mark.origin)
+        if mark is None or origin is None:
+            continue
+        told += 1
+        if mark.group == group:
+            found.places.add((int(origin[1]), int(origin[2])))
+        elif mark.group.startswith(_PUBLISHER):
+            found.freed_refused[mark.group.removeprefix(_PUBLISHER)] += 1
+    is_all = window.now - window.since <= _MARKS_STAY
+    found.freed = max(0, min(len(gone), most) - told if is_all else most - told)
 
 
 def _count(found: Letters, letter: DeadLetter, minute: str | None, group: str) -> None:

@@ -176,13 +176,18 @@ class AuditReport:
         """Those differences that are a loss."""
         return [found for found in self.differences if found.state == "missing"]
 
+    @property
+    def unknown(self) -> Sequence[Difference]:
+        """Those that may be a loss: what would tell is gone."""
+        return [found for found in self.differences if found.state == "unknown"]
+
     def as_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
         return {
             "since": self.window.since.isoformat(),
             "until": self.window.until.isoformat(),
             "grace_s": self.window.grace.total_seconds(),
-            "complete": not self.missing,
+            "complete": not self.missing and not self.unknown,
             "topics": list(self.topics),
             "differences": [asdict(found) for found in self.differences],
             "counts": [asdict(line) for line in self.counts],

@@ -31,6 +31,7 @@ from spile.topics import ENVIRONMENTS, TopicName
 
 log = structlog.get_logger(__name__)
 
+_UNKNOWN = 3
 _REPORTS = "spile.audit.counted.v1"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -59,6 +60,7 @@ class _Wish:
         grace: Before which nothing counts as lost.
         topics: Full or logical names; all when empty.
         as_json: One line of JSON a run instead of tables.
+        allow_unknown: What cannot be told any more is no failure.
     """
 
     since: str
@@ -66,6 +68,7 @@ class _Wish:
     grace: timedelta
     topics: tuple[str, ...]
     as_json: bool
+    allow_unknown: bool = False
 
     def window(self) -> Window:
         """Return the minutes to compare, by the present."""
@@ -91,6 +94,9 @@ class _Wish:
     show_default=True,
     help="Younger minutes are 'not yet', not missing.",
 )
+@click.option(
+    "--allow-unknown", is_flag=True, help="End with 0 though some events cannot be told any more."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one line a run.")
 @click.option(
     "--every",
@@ -109,6 +115,7 @@ def audit(
     until: str | None,
     topics: tuple[str, ...],
     grace: timedelta,
+    allow_unknown: bool,
     as_json: bool,
     every: float | None,
     http_port: int | None,
@@ -116,20 +123,34 @@ def audit(
     """
     Compare what was published with bus, store, dead letters and archive, minute by minute.
 
-    Ends with 0 when nothing is missing, with 1 when something is. The store is that of SPILE_STORE,
-    the archive that of SPILE_ARCHIVE; what is not there is not compared.
+    Ends with 0 when nothing is missing, with 1 when something is, with 3 when that cannot be told
+    because retention or a purge took what would tell. The store is that of SPILE_STORE, the archive
+    that of SPILE_ARCHIVE; without these settings what is not there is not compared.
     """
     if http_port is not None and every is None:
         raise click.UsageError("--http-port needs --every")
-    wish = _Wish(since=since, until=until, grace=grace, topics=topics, as_json=as_json)
+    wish = _Wish(
+        since=since,
+        until=until,
+        grace=grace,
+        topics=topics,
+        as_json=as_json,
+        allow_unknown=allow_unknown,
+    )
     wish.window()
     settings = load_settings(WorkerSettings)
     configure_logging("info" if every else "error", settings.log_format)
     if every is None:
         report = asyncio.run(_once(wish))
         _print(report, as_json=as_json)
-        context.exit(1 if report.missing else 0)
+        context.exit(_code(report, allow_unknown=allow_unknown))
     asyncio.run(_again(wish, every, host=settings.http_host, port=http_port))
+
+
+def _code(report: AuditReport, *, allow_unknown: bool) -> int:
+    if report.missing:
+        return 1
+    return _UNKNOWN if report.unknown and not allow_unknown else 0
 
 
 async def _once(wish: _Wish) -> AuditReport:
@@ -164,9 +185,9 @@ async def _again(wish: _Wish, every_s: float, *, host: str, port: int | None) ->
 
 @contextlib.asynccontextmanager
 async def _auditor() -> AsyncGenerator[tuple[Auditor, KafkaSettings]]:
-    """Open what the settings name; a store or an archive that is not there is left out."""
+    """Open the tiers; a store or an archive that no setting names and is not there is left out."""
     settings = KafkaSettings.load()
-    path = store_path(load_settings(WorkerSettings).store)
+    store = _store()
     archive = _archive(settings.environment)
     async with contextlib.AsyncExitStack() as stack:
         registry = load_settings(RegistrySettings).open()
@@ -176,7 +197,7 @@ async def _auditor() -> AsyncGenerator[tuple[Auditor, KafkaSettings]]:
             Auditor(
                 readers=lambda: KafkaLogReader(settings),
                 reports=str(TopicName.parse(_REPORTS).in_environment(settings.environment)),
-                store=SqliteStoreTier(path) if is_made(path) else None,
+                store=store,
                 archive=None if archive is None else archive_tier(archive),
                 opener=Opener(registry and SchemaFraming(registry)),
                 group=GROUP,
@@ -185,10 +206,35 @@ async def _auditor() -> AsyncGenerator[tuple[Auditor, KafkaSettings]]:
         )
 
 
+def _store() -> SqliteStoreTier | None:
+    """
+    Return the store of the settings; None for the default one that is not there.
+
+    Raises:
+        RetriableError: SPILE_STORE names one that is not there, or not yet.
+    """
+    settings = load_settings(WorkerSettings)
+    path = store_path(settings.store)
+    if is_made(path):
+        return SqliteStoreTier(path)
+    if "store" in settings.model_fields_set:
+        raise RetriableError(f"SPILE_STORE: there is no event store {path}, so nothing is compared")
+    return None
+
+
 def _archive(environment: str) -> ArchiveStore | None:
-    """Open the archive of the settings; None for a folder that is not there."""
+    """
+    Open the archive of the settings; None for the default folder that is not there.
+
+    Raises:
+        RetriableError: SPILE_ARCHIVE names a folder that is not there, or not yet.
+    """
     settings = load_settings(ArchiveSettings)
     if "://" not in settings.archive and not Path(settings.archive).is_dir():
+        if "archive" in settings.model_fields_set:
+            raise RetriableError(
+                f"SPILE_ARCHIVE: there is no archive {settings.archive}, so nothing is compared"
+            )
         return None
     return open_store(settings, environment=environment, read_only=True)
 
