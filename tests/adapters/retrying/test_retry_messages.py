@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from spile.adapters.delivery import OutgoingRecord
 from spile.adapters.subscribing import FailureGuard, Retries, Subscription
@@ -289,3 +290,31 @@ async def test_pause_ends_the_draining_of_a_key(retry_bench):
     await subscription.resume()
     await bench.until(lambda: len(seen) == 21)
     assert seen == [*(b"%d" % n for n in range(20)), b"last"]
+
+
+@pytest.mark.parametrize("kind", ["messages", "batches"])
+async def test_the_log_says_where_an_event_waits(retry_bench, kind):
+    """One line for each delay: origin, retry topic and seconds, and nothing of the event."""
+    bench = retry_bench
+
+    async def handle(_):
+        raise ValueError("never")
+
+    with capture_logs() as logs:
+        await getattr(bench, kind)(handle, tiers=(0.03, 0.06, 0.12))
+        await bench.send(b"secret value", key=b"secret key", partition=1)
+        await bench.until(lambda: len(bench.dead()) == 1)
+    lines = [line for line in logs if line["event"] == "event waits for another attempt"]
+    assert lines == [
+        {
+            "event": "event waits for another attempt",
+            "log_level": "info",
+            "topic": bench.topic,
+            "partition": 1,
+            "offset": 0,
+            "retry_topic": bench.retry_topics[tier],
+            "seconds": seconds,
+        }
+        for tier, seconds in enumerate((0.03, 0.06, 0.12))
+    ]
+    assert "secret" not in str(logs)

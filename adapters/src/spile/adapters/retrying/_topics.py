@@ -77,3 +77,21 @@ class RetryTopics:
     def place(self, topic: str) -> RetryTopic | None:
         """Say which retry topic a name is; None for a topic of origin."""
         return self._places.get(topic)
+
+    def lack_of(self, topic: str) -> str | None:
+        """Say what to do where a retry topic is the first that does not exist; None for others."""
+        place = self._places.get(topic)
+        if place is None:
+            return None
+        group, count = self.group_id, place.tier
+        if not count:
+            return (
+                f"there is no retry topic {topic}: name the group {group!r} in the `groups` of its "
+                "topic in the catalogue, and run `spile topics apply`"
+            )
+        return (
+            f"there is no retry topic {topic}: the group {group!r} has {count} beside "
+            f"{place.origin}, and {self.tiers} were asked for; give `Retries` as many `tiers` as "
+            f"it has, or the group tiers={self.tiers} in the `groups` of its topic in the "
+            "catalogue, and run `spile topics apply`"
+        )

@@ -250,14 +250,11 @@ class Subscription(ProtocolSubscription):
         try:
             await self._source.open(self)
         except UnknownTopicError as exc:
-            parking = self._parking
-            if parking is None or exc.topic is None or parking.topics.place(exc.topic) is None:
+            topics = None if self._parking is None else self._parking.topics
+            lack = None if topics is None or exc.topic is None else topics.lack_of(exc.topic)
+            if lack is None:
                 raise
-            raise ConfigurationError(
-                f"there is no retry topic {exc.topic}: name the group "
-                f"{parking.topics.group_id!r} in the `groups` of its topic in the catalogue, and "
-                "run `spile topics apply`"
-            ) from exc
+            raise ConfigurationError(lack) from exc
 
     async def pause(self, partitions: Sequence[PartitionKey] | None = None) -> None:
         """Stop handing out records and stay in the group; see `ProtocolSubscription`."""

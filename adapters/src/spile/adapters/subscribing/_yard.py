@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+import structlog
+
 from spile.adapters.dead_letters._facts import inbound_headers
 from spile.adapters.dead_letters._retry_facts import RetryFacts, retry_headers
 from spile.adapters.delivery._records import OutgoingRecord
@@ -13,6 +15,8 @@ from spile.adapters.retrying import Entry, Lot, Window
 from spile.adapters.subscribing._holding import Committer, Holding
 from spile.adapters.subscribing._retries import Parking
 from spile.spi import ProtocolRecord
+
+log = structlog.get_logger(__name__)
 
 
 class Yard:
@@ -129,7 +133,7 @@ class Yard:
         attempts: int,
         first_failure: datetime,
     ) -> OutgoingRecord:
-        """Return what to write for a record that failed."""
+        """Return what to write for a record that failed, and tell where it waits for how long."""
         now = self._parking.wall_clock()
         facts = RetryFacts(
             role="head",
@@ -141,6 +145,14 @@ class Yard:
             first_failure=first_failure,
             error_type=type(error).__name__,
             writer=self.lot.token,
+        )
+        log.info(
+            "event waits for another attempt",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            retry_topic=self._retry_topics[tier],
+            seconds=self._delays_s[tier],
         )
         return self._outgoing(record, tier, facts)
 
