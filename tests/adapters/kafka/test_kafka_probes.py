@@ -12,7 +12,13 @@ import logging
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import CorruptRecordException, NotCoordinatorForGroupError, for_code
+from aiokafka.errors import (
+    CorruptRecordException,
+    GroupAuthorizationFailedError,
+    GroupCoordinatorNotAvailableError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
 from aiokafka.protocol import commit as wire
 
 from spile.adapters.kafka import KafkaSettings, KafkaSource
@@ -153,6 +159,27 @@ async def test_nothing_below_info_leaves_the_loggers_of_the_client(bench, caplog
         if record.name.startswith("aiokafka") and record.levelno < logging.INFO
     ] == []
     pin_log_levels()
+
+
+def test_what_the_client_tries_again_is_no_error_in_the_log(caplog):
+    """P24: the first group on a new cluster, and an unreachable broker, are warnings at most."""
+    pin_log_levels()
+    again = GroupCoordinatorNotAvailableError()
+    refused = GroupAuthorizationFailedError("g")
+    client = logging.getLogger("aiokafka")
+    coordinator = logging.getLogger("aiokafka.consumer.group_coordinator")
+    with caplog.at_level(logging.INFO, logger="aiokafka"):
+        client.error('Unable connect to "%s:%s": %s', "127.0.0.1", 1, OSError("refused"))
+        coordinator.error("Group Coordinator Request failed: %s", again)
+        coordinator.error("Group Coordinator Request failed: %s", refused)
+        coordinator.error("Heartbeat failed: %r", refused)
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["WARNING", "WARNING", "ERROR", "ERROR"]
+    caplog.clear()
+    with caplog.at_level(logging.ERROR, logger="aiokafka"):
+        client.error('Unable connect to "%s:%s": %s', "127.0.0.1", 1, OSError("refused"))
+        client.error("Unable to update metadata from %s", [1])
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 async def test_a_consumer_that_never_started_can_be_closed():

@@ -3,11 +3,12 @@
 """
 What every aiokafka client of spile shares: how to connect, deadlines, and the pins.
 
-Importing this module changes aiokafka for the whole process, in three ways:
+Importing this module changes aiokafka for the whole process, in four ways:
 
 - OffsetFetch speaks version 1 only. From version 2 on a coordinator that moves or loads says so in
   a field that aiokafka does not read, and a group seems to have no committed offset.
 - Nothing below INFO leaves its loggers: at DEBUG it logs payloads and SASL messages.
+- What it logs as an error and then tries again, or raises so that we say it, is a warning.
 - INVALID_RECORD, which it does not know, is told apart from an unknown error.
 """
 
@@ -32,20 +33,47 @@ from spile.adapters.kafka._errors import translated
 OffsetFetchRequest._CLASSES = (OffsetFetchRequest_v1,)
 
 
-class _NothingBelowInfo(logging.Filter):
-    """Holds even when somebody sets the level of a logger to DEBUG."""
+_RAISED_TOO = ('Unable connect to "%s:%s": %s',)
+"""Comes just before the error that nothing answers, which carries the same."""
+
+_COORDINATOR = "Group Coordinator Request failed: %s"
+"""Tried again where it is retriable; the first group on a new cluster always sees it (error 15)."""
+
+
+class _Honest(logging.Filter):
+    """
+    Lets nothing below INFO through, and what is no error as a warning.
+
+    Holds even when somebody sets the level of a logger to DEBUG.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno == logging.ERROR and _is_no_error(record):
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            return logging.getLogger(record.name).isEnabledFor(logging.WARNING)
         return record.levelno >= logging.INFO
 
 
+def _is_no_error(record: logging.LogRecord) -> bool:
+    """Say whether somebody else says so if it becomes one; an unknown line is an error."""
+    if record.msg in _RAISED_TOO:
+        return True
+    args = record.args if isinstance(record.args, tuple) else ()
+    return (
+        record.msg == _COORDINATOR
+        and bool(args)
+        and isinstance(args[0], kafka.KafkaError)
+        and args[0].retriable
+    )
+
+
 def pin_log_levels() -> None:
-    """Keep the client's loggers at INFO or above; those that exist by now, so call it late."""
+    """Keep the client's loggers honest, at INFO or above; those that exist by now: call it late."""
     names = [name for name in logging.root.manager.loggerDict if name.startswith("aiokafka.")]
     for name in ["aiokafka", *names]:
         logger = logging.getLogger(name)
-        if not any(isinstance(kept, _NothingBelowInfo) for kept in logger.filters):
-            logger.addFilter(_NothingBelowInfo())
+        if not any(isinstance(kept, _Honest) for kept in logger.filters):
+            logger.addFilter(_Honest())
     root = logging.getLogger("aiokafka")
     root.setLevel(max(root.level, logging.INFO))
 
