@@ -283,6 +283,18 @@ async def test_folder_that_cannot_be_written_is_a_configuration_error(tmp_path):
             pass
 
 
+async def test_folder_of_a_mistyped_store_is_not_made(tmp_path, monkeypatch):
+    """Only the default `.spile` is made; for any other folder the error names the setting."""
+    with pytest.raises(ConfigurationError, match="SPILE_STORE: there is no folder"):
+        async with SqliteEventStore(tmp_path / "typo" / "events.db"):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+    monkeypatch.chdir(tmp_path)
+    async with SqliteEventStore(Path(".spile/events.db")):
+        assert (tmp_path / ".spile" / "events.db").is_file()
+
+
 @pytest.mark.parametrize(
     ("location", "path"),
     [

@@ -220,6 +220,18 @@ def test_settings_that_name_no_archive_are_refused(settings, environment, says):
         open_store(ArchiveSettings(**settings), environment=environment)
 
 
+def test_the_folder_of_a_mistyped_archive_is_not_made(tmp_path, monkeypatch):
+    """Only the default `.spile` is made; for any other folder the error names the setting."""
+    settings = ArchiveSettings(archive=str(tmp_path / "typo" / "archive"))
+    with pytest.raises(ConfigurationError, match="SPILE_ARCHIVE: there is no folder"):
+        open_store(settings, environment="dev")
+    assert list(tmp_path.iterdir()) == []
+
+    monkeypatch.chdir(tmp_path)
+    open_store(ArchiveSettings(), environment="dev")
+    assert (tmp_path / ".spile" / "archive").is_dir()
+
+
 def test_objects_that_no_reader_takes_are_not_asked_for():
     """A limit beyond what readers take is refused at the start, not found at the first restore."""
     with pytest.raises(ValueError, match="archive_bytes"):

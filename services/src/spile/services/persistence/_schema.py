@@ -20,6 +20,7 @@ _SCHEMA_VERSION = 1
 _CHECKPOINT_PAGES = 20_000
 _BUSY_TIMEOUT_MS = 5_000
 _PRIVATE = 0o600
+_DEFAULT_FOLDER = ".spile"
 
 _TABLES = (
     """
@@ -116,7 +117,8 @@ def open_database(path: Path, *, read_only: bool) -> sqlite3.Connection:
     Raises:
         StoreUnavailableError: It is locked or cannot be opened now.
         StoreDamagedError: It is corrupt, no database, or not ours.
-        ConfigurationError: There is no such store to read.
+        ConfigurationError: There is no such store to read, or no folder to make one in; only
+            `.spile` is made.
     """
     if read_only:
         if not path.is_file():
@@ -162,7 +164,15 @@ def _damaged(path: Path, how: str) -> StoreDamagedError:
 
 def _make_private(path: Path) -> None:
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.parent.name == _DEFAULT_FOLDER:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        elif not path.parent.is_dir():
+            # A mistyped path must not begin a second store that nobody looks at.
+            raise ConfigurationError(
+                f"SPILE_STORE: there is no folder {path.parent} for the store {path.name}; make it,"
+                " or name another",
+                setting="SPILE_STORE",
+            )
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, _PRIVATE)
         try:
             os.fchmod(descriptor, _PRIVATE)

@@ -13,6 +13,7 @@ from spile.services.archiver.stores._values import ArchiveStore
 from spile.spi import ConfigurationError
 
 _S3: Final = "s3://"
+_DEFAULT_FOLDER: Final = ".spile"
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*(?:/[A-Za-z0-9_=-][A-Za-z0-9._=-]*)*")
 _OPEN_ENVIRONMENTS: Final = ("dev", "test")
@@ -30,7 +31,8 @@ def open_store(
         read_only: A folder is not made, nor written to.
 
     Raises:
-        ConfigurationError: The settings name no archive, or one that is not safe here.
+        ConfigurationError: The settings name no archive, one that is not safe here, or one in a
+            folder that is not there; only `.spile` is made.
         ArchiveRefusedError: The folder cannot be made or written.
         ArchiveUnavailableError: The folder cannot be made now.
     """
@@ -42,7 +44,16 @@ def open_store(
                 "s3://<bucket>/<prefix>",
                 setting="SPILE_ARCHIVE",
             )
-        return FolderStore(Path(place), read_only=read_only)
+        folder = Path(place)
+        parent = folder.absolute().parent
+        if not read_only and parent.name != _DEFAULT_FOLDER and not parent.is_dir():
+            # A mistyped path must not begin a second archive that nobody looks at.
+            raise ConfigurationError(
+                f"SPILE_ARCHIVE: there is no folder {parent} for the archive {folder.name}; make"
+                " it, or name another",
+                setting="SPILE_ARCHIVE",
+            )
+        return FolderStore(folder, read_only=read_only)
     bucket, _, prefix = place.removeprefix(_S3).partition("/")
     prefix = prefix.rstrip("/")
     if not _BUCKET.fullmatch(bucket) or (prefix and not _PREFIX.fullmatch(prefix)):
