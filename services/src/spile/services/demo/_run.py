@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import json
 import random
+import shlex
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -331,34 +334,46 @@ class _Demo:
 def _say_where(screen: Screen, places: Places) -> None:
     screen.say()
     screen.say("[bold] Look at it[/] from another terminal:")
-    kafka = f"SPILE_BOOTSTRAP_SERVERS={places.bootstrap_servers}"
+    kafka, spile = f"SPILE_BOOTSTRAP_SERVERS={places.bootstrap_servers}", spile_command()
     for line in (
-        f"SPILE_STORE={places.store} spile events tail",
-        f"SPILE_STORE={places.store} spile events count --by tool_name",
-        f"SPILE_ARCHIVE={places.archive} spile archive ls",
+        f"SPILE_STORE={places.store} {spile} events tail",
+        f"SPILE_STORE={places.store} {spile} events count --by tool_name",
+        f"SPILE_ARCHIVE={places.archive} {spile} archive ls",
         f"curl {places.worker}/metrics",
-        f"{kafka} spile topics plan",
-        f"{kafka} spile import FILE",
-        f"{kafka} spile dlq list",
-        f"{kafka} SPILE_STORE={places.store} SPILE_ARCHIVE={places.archive} spile audit",
+        f"{kafka} {spile} topics plan",
+        f"{kafka} {spile} import FILE",
+        f"{kafka} {spile} dlq list",
+        f"{kafka} SPILE_STORE={places.store} SPILE_ARCHIVE={places.archive} {spile} audit",
     ):
         screen.say(f"   {escape(line)}")
     screen.say()
 
 
 def _say_what_next(screen: Screen, places: Places, seed: int) -> None:
+    spile = spile_command()
     screen.say()
     if places.kept:
         screen.say(escape(f" Kept in {places.folder}: events.db, archive, worker.log, demo.log"))
-        screen.say(escape(f"   SPILE_STORE={places.store} spile events query --tool run_tests"))
+        screen.say(escape(f"   SPILE_STORE={places.store} {spile} events query --tool run_tests"))
     else:
         screen.say("[dim] Everything was cleaned up; --keep-data keeps the store and the logs.[/]")
     screen.say()
     screen.say("[bold] Next[/]")
-    for command, what in (
-        ("spile demo --stay", "keep agents at work, look around"),
-        (f"spile demo --seed {seed} --rate 1000", "the same events, faster"),
-        ("spile import --dry-run ~/.claude/projects", "what your own agents left"),
-        ('eval "$(spile up)"', "a Kafka that stays"),
-    ):
-        screen.say(f"   {command:<43}[dim]{what}[/]")
+    commands = {
+        f"{spile} demo --stay": "keep agents at work, look around",
+        f"{spile} demo --seed {seed} --rate 1000": "the same events, faster",
+        f"{spile} import --dry-run ~/.claude/projects": "what your own agents left",
+        f'eval "$({spile} up)"': "a Kafka that stays",
+    }
+    width = max(map(len, commands))
+    for command, what in commands.items():
+        screen.say(f"   {escape(command):<{width}} [dim]{what}[/]")
+
+
+def spile_command() -> str:
+    """Return how to call `spile` in this shell: by its path, where none is on PATH."""
+    if shutil.which("spile") is not None:
+        return "spile"
+    beside = Path(sys.executable).parent / "spile"
+    here = Path.cwd()
+    return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))
