@@ -93,6 +93,18 @@ def test_count_counts_what_fits(spile, arguments, count):
     assert spile("events", "count", *arguments).stdout.strip() == count
 
 
+@pytest.mark.parametrize("arguments", [("count",), ("query",), ("tail", "--no-follow")])
+def test_a_mistyped_type_is_warned_of(spile, arguments):
+    """The catalogue may not have a foreign type, so it is a warning: stdout and code stay."""
+    done = spile("events", *arguments, "--type", "PRE_TOL_USE")
+
+    assert (done.returncode, done.stdout.strip()) == (0, "0" if arguments == ("count",) else "")
+    assert done.stderr.strip() == (
+        "warning: the catalogue has no event type PRE_TOL_USE: did you mean PRE_TOOL_USE?"
+    )
+    assert spile("events", *arguments, "--type", "PreToolUse").stderr == ""
+
+
 def test_count_by_a_column(spile):
     """Per value, most first; as JSON too."""
     assert spile("events", "count", "--by", "tool_name").stdout.splitlines() == [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -14,10 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spile.adapters.kafka import load_settings
-from spile.services.archiver.reading import Selection, milliseconds
+from spile.services.archiver.reading import ArchiveIndex, Selection, milliseconds
 from spile.services.archiver.stores import ArchiveSettings, ArchiveStore, open_store
 from spile.services.command._catalogue import CatalogueSettings
+from spile.services.command._known import hint, warn_types
 from spile.services.command._options import Moment, event_type
+from spile.spi import PartitionKey
 from spile.topics import TopicName
 
 Command = Callable[..., Any]
@@ -99,9 +101,12 @@ def selection(
     """
     Return what the options choose.
 
+    Warns of an event type that the catalogue does not have.
+
     Raises:
         InvalidTopicError: A topic is none.
     """
+    warn_types(event_types)
     return Selection(
         topics=frozenset(full_name(topic) for topic in topics),
         partitions=frozenset(partitions),
@@ -110,6 +115,37 @@ def selection(
         event_types=frozenset(event_types),
         keys=frozenset(key.encode() for key in keys),
     )
+
+
+def require_topics(
+    store: ArchiveStore, which: Selection, found: Iterable[PartitionKey] | None = None
+) -> None:
+    """
+    Refuse topics that were asked for and are not there: a mistyped name is no empty archive.
+
+    Args:
+        store: The archive.
+        which: What was asked for.
+        found: Partitions of that selection that are there; listed when None.
+
+    Raises:
+        click.ClickException: The archive does not have one; says what may have been meant.
+    """
+    if not which.topics:
+        return
+    places = ArchiveIndex(store, which).partitions if found is None else found
+    lacking = which.topics - {topic for topic, _ in places}
+    if not lacking:
+        return
+    name = min(lacking)
+    numbers = sorted(number for topic, number in ArchiveIndex(store).partitions if topic == name)
+    if numbers:
+        advice = f"partition {', '.join(map(str, sorted(which.partitions)))} of {name}: there "
+        advice += f"{'is' if len(numbers) == 1 else 'are'} {', '.join(map(str, numbers))}"
+    else:
+        known = {topic for topic, _ in ArchiveIndex(store).partitions}
+        advice = f"topic {name}: {hint(name, known)}"
+    raise click.ClickException(f"archive {store.place} has no {advice}")
 
 
 def full_name(topic: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, cast, get_args
 import click
 
 from spile.services.command._catalogue import chosen_catalogue
+from spile.services.command._known import warn_types
 from spile.services.command._options import Moment, event_type, plain
 from spile.services.persistence import (
     EventFilter,
@@ -65,7 +66,7 @@ def events() -> None:
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
 def query(*, limit: int, as_json: bool, **filters: Any) -> None:
     """Print the newest events that fit, oldest first."""
-    which = EventFilter(limit=limit, **filters)
+    which = _which(limit=limit, **filters)
 
     async def read() -> Sequence[StoredEvent]:
         async with _store() as store:
@@ -79,7 +80,7 @@ def query(*, limit: int, as_json: bool, **filters: Any) -> None:
 @click.option("--by", type=click.Choice(get_args(GroupColumn)), help="Count per value.")
 def count(*, by: str | None, as_json: bool, **filters: Any) -> None:
     """Count the events that fit."""
-    which = EventFilter(**filters)
+    which = _which(**filters)
 
     async def read() -> dict[str, int]:
         async with _store() as store:
@@ -108,7 +109,15 @@ def count(*, by: str | None, as_json: bool, **filters: Any) -> None:
 def tail(*, limit: int, count: int | None, follow: bool, as_json: bool, **filters: Any) -> None:
     """Print the events that were stored last, and new ones as they are stored; ends by Ctrl-C."""
     show = _Shown(count, as_json=as_json)
-    asyncio.run(_tail(EventFilter(**filters), limit, show, follow=follow))
+    asyncio.run(_tail(_which(**filters), limit, show, follow=follow))
+
+
+def _which(**filters: Any) -> EventFilter:
+    """Return what the options choose; warns of a type that the catalogue does not have."""
+    which = EventFilter(**filters)
+    if which.event_type is not None:
+        warn_types([which.event_type])
+    return which
 
 
 class _Shown:
