@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +19,7 @@ from spile.adapters.wire import Opener
 from spile.services.command._dlq_options import Desk, Place, responsible, run
 from spile.services.command._dlq_view import counted_letters, prepared, viewing
 from spile.services.command._dlq_work import report
+from spile.services.command._known import hint
 from spile.services.persistence import Decoder
 from spile.spi import RetriableError, UndecodableError
 from spile.topics import Catalogue
@@ -25,6 +28,8 @@ EDITED = "x-spile-edited"
 """Header of a mended copy: which letter it stands for, when and by whom."""
 
 _JSON = "application/json"
+_MOST_PATHS = 2_000
+_DEEPEST = 20
 
 
 @click.command()
@@ -37,6 +42,7 @@ _JSON = "application/json"
     metavar="PATH=JSON",
     help="Such as payload.tool_name='\"Read\"'; may be repeated.",
 )
+@click.option("--add", is_flag=True, help="Let --set add a member that the value does not have.")
 @click.option(
     "--value-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -52,6 +58,7 @@ def edit(
     topic: str,
     place: str,
     changes: tuple[str, ...],
+    add: bool,
     value_file: Path | None,
     dry_run: bool,
     operator: str,
@@ -61,12 +68,15 @@ def edit(
     """
     Change the value of a letter and send the copy to the group that failed.
 
-    Without --set and --value-file the value opens in $EDITOR, as it is, secrets included. The copy
+    --set changes a member that the value has; with --add it may be a new one. Without --set and
+    --value-file the value opens in $EDITOR, as it is, secrets included. The copy
     is checked against the contract of its topic, written as JSON, and carries the header
     x-spile-edited; the original is marked as done and stays in the log of its queue.
     """
     if changes and value_file:
         raise click.UsageError("give --set or --value-file, not both")
+    if add and not changes:
+        raise click.UsageError("--add is for --set")
     desk = Desk.open()
     queue = desk.queue(topic)
     wish = ReprocessWish(dry_run=dry_run, operator=operator, reason=reason)
@@ -81,7 +91,7 @@ def edit(
     if value_file is not None:
         edited = value_file.read_bytes()
     elif changes:
-        edited = with_changes(value, changes)
+        edited = with_changes(value, changes, add=add)
     else:
         edited = _in_editor(value)
     if edited == value:
@@ -105,9 +115,14 @@ async def _send(
         await sender.close()
 
 
-def with_changes(value: bytes, changes: tuple[str, ...]) -> bytes:
+def with_changes(value: bytes, changes: tuple[str, ...], *, add: bool = False) -> bytes:
     """
     Return a JSON value with some of its members set.
+
+    Args:
+        value: JSON.
+        changes: `path=JSON` each.
+        add: Whether the last part of a path may be a member that is not there yet.
 
     Raises:
         click.UsageError: The value is no JSON object, or a change makes no sense.
@@ -118,6 +133,7 @@ def with_changes(value: bytes, changes: tuple[str, ...]) -> bytes:
         raise click.UsageError(
             "the value is no JSON: give a whole new one by --value-file"
         ) from None
+    paths = list(itertools.islice(_paths(document, ()), _MOST_PATHS))
     for change in changes:
         path, equals, text = change.partition("=")
         if not path or not equals:
@@ -128,30 +144,50 @@ def with_changes(value: bytes, changes: tuple[str, ...]) -> bytes:
             raise click.UsageError(
                 f"{path} is set to {text[:80]!r}, which is no JSON: texts need quotes"
             ) from None
-        _put(document, path.split("."), content, path)
+        try:
+            _put(document, path.split("."), content, add=add)
+        except LookupError as exc:
+            raise click.UsageError(f"{path}: {exc.args[0]}; {hint(path, paths)}") from None
     return msgspec.json.encode(document)
 
 
-def _put(document: Any, parts: list[str], content: Any, path: str) -> None:
+def _put(document: Any, parts: list[str], content: Any, *, add: bool) -> None:
+    """Set one member; raises LookupError when there is no such place."""
+    *above, last = parts
     holder = document
-    for part in parts[:-1]:
-        holder = _member(holder, part, path)
-    last = parts[-1]
-    if isinstance(holder, dict):
-        cast("dict[str, Any]", holder)[last] = content
-    elif isinstance(holder, list) and last.isdigit() and int(last) < len(cast("list[Any]", holder)):
+    for part in above:
+        holder = _member(holder, part)
+    if not (add and isinstance(holder, dict)):
+        _member(holder, last)
+    if isinstance(holder, list):
         holder[int(last)] = content
     else:
-        raise click.UsageError(f"{path}: there is nothing to set {last!r} in")
+        holder[last] = content
 
 
-def _member(holder: Any, part: str, path: str) -> Any:
-    try:
-        if isinstance(holder, list):
-            return cast("list[Any]", holder)[int(part)]
+def _member(holder: Any, part: str) -> Any:
+    if isinstance(holder, dict) and part in holder:
         return cast("dict[str, Any]", holder)[part]
-    except (KeyError, IndexError, ValueError, TypeError):
-        raise click.UsageError(f"{path}: the value has no {part!r} there") from None
+    if isinstance(holder, list) and part.isdecimal():
+        items = cast("list[Any]", holder)
+        if int(part) < len(items):
+            return items[int(part)]
+    raise LookupError(f"the value has no {part!r} there")
+
+
+def _paths(document: Any, above: tuple[str, ...]) -> Iterator[str]:
+    """Give the path of each member, those nearer to the top first within a branch."""
+    if isinstance(document, dict):
+        members = list(cast("dict[str, Any]", document).items())
+    elif isinstance(document, list):
+        members = [(str(index), one) for index, one in enumerate(cast("list[Any]", document))]
+    else:
+        return
+    for name, one in members:
+        path = (*above, name)
+        yield ".".join(path)
+        if len(path) < _DEEPEST:
+            yield from _paths(one, path)
 
 
 def edited_copy(letter: DeadLetter, value: bytes, *, operator: str) -> OutgoingRecord:

@@ -13,7 +13,13 @@ from typing import Any, TypeVar
 
 import click
 
-from spile.adapters.dead_letters import DeadLetter, DeadLetterBrowser, LetterFilter, Reprocessor
+from spile.adapters.dead_letters import (
+    DeadLetter,
+    DeadLetterBrowser,
+    LetterFilter,
+    Reprocessor,
+    is_settled,
+)
 from spile.adapters.kafka import (
     KafkaAdmin,
     KafkaLogReader,
@@ -22,13 +28,15 @@ from spile.adapters.kafka import (
     KafkaTransactions,
 )
 from spile.services.command._catalogue import chosen_catalogue
-from spile.services.command._options import Moment, event_type
+from spile.services.command._known import warn_types
+from spile.services.command._options import Moment, event_type, plain
 from spile.services.runtime import configure_logging
 from spile.spi import ConfigurationError, InvalidTopicError
 from spile.topics import ENVIRONMENTS, Catalogue, TopicName
 
 Command = Callable[..., Any]
 _T = TypeVar("_T")
+_GROUPS = 20
 _PLACE = re.compile(r"(0|[1-9][0-9]{0,9}):(0|[1-9][0-9]{0,18})")
 
 
@@ -114,6 +122,34 @@ class Desk:
         done = f"; it is settled: {mark.what} at {mark.at}" if mark else ""
         raise click.ClickException(f"{queue} holds no open letter {place}{done}")
 
+    async def look_for(self, queue: str, which: LetterFilter) -> None:
+        """
+        Say on stderr what ids and the group of a filter miss; that may be a mistyped name.
+
+        Raises:
+            click.ClickException: An id is that of no letter in the queue.
+        """
+        if not which.places and which.group is None:
+            return
+        groups: set[str] = set()
+        async with self.browser(queue) as browser:
+            state = await browser.look(need_marks=False)
+            lacking = set(which.places)
+            async for letter in browser.all_letters(state):
+                lacking.discard(letter.place)
+                mark = state.marks.get(letter.place)
+                if not is_settled(letter, state.marks):
+                    groups.add(letter.group or "")
+                elif mark is not None and letter.place in which.places:
+                    click.echo(f"{letter.place} is settled: {mark.what} at {mark.at}", err=True)
+        if lacking:
+            ids = ", ".join(sorted(lacking))
+            raise click.ClickException(f"{queue} holds no letter {ids}; nothing was done")
+        if which.group is not None and which.group not in groups:
+            found = ", ".join(plain(group) for group in sorted(groups - {""})[:_GROUPS])
+            there = f"there are letters of {found}" if found else "there are letters of no group"
+            click.echo(f"{queue} holds no open letter of {plain(which.group)}: {there}", err=True)
+
     def reader(self) -> KafkaLogReader:
         """Return a reader, not connected yet."""
         return KafkaLogReader(self.settings)
@@ -188,7 +224,9 @@ def chosen(
     error_type: str | None,
     text: re.Pattern[str] | None = None,
 ) -> LetterFilter:
-    """Return what the options of `letter_filters` choose."""
+    """Return what the options of `letter_filters` choose; warns of an unknown event type."""
+    if event_type is not None:
+        warn_types([event_type])
     return LetterFilter(
         places=frozenset(places),
         group=group,

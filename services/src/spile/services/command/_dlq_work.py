@@ -68,6 +68,7 @@ def reprocess(
         operator=operator,
         reason=reason,
     )
+    run(desk.look_for(queue, which))
     tally, unread = run(_reprocess(desk, queue, wish))
     report(tally, queue, dry_run=dry_run, as_json=as_json, unread=unread)
     context.exit(1 if tally.failed else 0)
@@ -104,6 +105,7 @@ def purge(
     """
     desk, which = Desk.open(), chosen(**filters)
     queue = desk.queue(topic)
+    run(desk.look_for(queue, which))
     count, ends = run(_found(desk, queue, which))
     if count and not yes:
         click.confirm(
