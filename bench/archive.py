@@ -64,8 +64,7 @@ def write_objects(made: list[Record]) -> int:
     cutter = PartitionCutter(rule, made[0].topic, made[0].partition)
     size = 0
     for record in made:
-        if (sealed := cutter.add(record)) is not None:
-            size += len(sealed.data)
+        size += sum(len(sealed.data) for sealed in cutter.add(record))
     return size
 
 

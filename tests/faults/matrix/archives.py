@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 
 import zstandard
@@ -61,7 +62,7 @@ async def archived(rig: Rig, root: Path) -> tuple[FolderStore, list[Manifest]]:
     for partition, records in by_partition.items():
         rule = CuttingRule(records=50, window=timedelta.max)
         cutter = PartitionCutter(rule, records[0].topic, partition)
-        for sealed in filter(None, map(cutter.add, records)):
+        for sealed in chain.from_iterable(map(cutter.add, records)):
             assert store.put(sealed.manifest.object, sealed.data)
             assert store.put(sealed.manifest.key, sealed.manifest.to_json())
             manifests.append(sealed.manifest)

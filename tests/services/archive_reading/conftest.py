@@ -58,7 +58,7 @@ def fill(folder: FolderStore) -> Filler:
         rule = CuttingRule(records=per_object, window=timedelta.max)
         first = records[0]
         cutter = PartitionCutter(rule, first.topic, first.partition, position=position)
-        sealed = [found for record in records if (found := cutter.add(record)) is not None]
+        sealed = [found for record in records for found in cutter.add(record)]
         assert sealed[-1].manifest.last_offset == records[-1].offset
         for one in sealed:
             assert folder.put(one.manifest.object, one.data)

@@ -172,6 +172,26 @@ def test_live_topic_is_compared(folder, sealed):
     assert found(0, 0, (OTHER, 1))[0] == []
 
 
+def test_a_young_partition_is_behind(folder, sealed):
+    """A partition that the archive never had is no finding while its first object may be open."""
+    place = (OTHER, 1)
+    result = verify(folder, read_objects=False)
+    compare_live(result, {place: LiveRange(first=2, end=5, is_young=True)})
+    assert texts(result) == []
+    proof = result.partitions[place]
+    assert (proof.objects, proof.behind) == (0, 3)
+
+
+def test_a_finding_names_its_place_once(folder, root, sealed):
+    """What a reader says of an object begins with its key, which is not put before it again."""
+    key = sealed[0].manifest.object
+    path = root / key
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    (text,) = texts(verify(folder))
+    assert text.startswith(f"{key} is not what was archived")
+    assert text.count(key) == 1
+
+
 def test_live_records_before_the_archive_are_found(folder, fill, make_record):
     """An archive that began late is told from the topic that still holds more."""
     fill([make_record(n) for n in range(20, 30)])

@@ -62,7 +62,7 @@ def make_records(count: int, *, first: int = 0, step_ms: int = 1, **changes: Any
 def seal(records: list[Record], rule: CuttingRule | None = None) -> list[SealedObject]:
     """Cut records into objects."""
     cutter = PartitionCutter(rule or CuttingRule(records=len(records)), TOPIC, 0)
-    return [made for record in records if (made := cutter.add(record)) is not None]
+    return [made for record in records for made in cutter.add(record)]
 
 
 def read_avro(data: bytes) -> list[dict[str, Any]]:

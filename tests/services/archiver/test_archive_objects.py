@@ -1,6 +1,7 @@
 """Objects, their keys and manifests, and where they are cut."""
 
 import hashlib
+import io
 import json
 from datetime import timedelta
 
@@ -10,6 +11,7 @@ from fastavro.schema import to_parsing_canonical_form
 
 from spile.services.archiver.objects import (
     MAX_BLOCK_BYTES,
+    MAX_READ_BYTES,
     SCHEMA,
     SCHEMA_SHA256,
     CuttingRule,
@@ -91,6 +93,32 @@ def test_an_object_ends_with_the_record_that_fills_it(numbered, seal, rule, coun
     sealed = seal(numbered(10, step_ms=1_000, value=b"v" * 50), rule)
 
     assert [made.manifest.count for made in sealed] == counts
+
+
+def blocks(sealed):
+    """Read an object as a reader with the default limits."""
+    return list(Container(io.BytesIO(sealed.data), name="object", limits=ReadLimits()).blocks())
+
+
+def test_a_record_that_no_reader_takes_stands_alone(numbered, seal):
+    """It ends the object before it and its own, so that its neighbours can be read."""
+    records = numbered(10)
+    records[4] = numbered(1, first=4, value=bytes(MAX_READ_BYTES))[0]
+    sealed = seal(records, CuttingRule(records=5))
+
+    assert [made.manifest.first_offset for made in sealed] == [0, 4, 5]
+    assert [made.manifest.count for made in sealed] == [4, 1, 5]
+    assert [made.manifest.start_position for made in sealed] == [0, 4, 5]
+    for made in (sealed[0], sealed[2]):
+        assert blocks(made)
+    with pytest.raises(UndecodableError, match="limit"):
+        blocks(sealed[1])
+
+
+def test_such_a_record_may_come_first(numbered, seal):
+    """Where nothing is open there is nothing to end before it."""
+    (sealed,) = seal(numbered(1, value=bytes(MAX_READ_BYTES)), CuttingRule(records=5))
+    assert sealed.manifest.count == 1
 
 
 def test_a_record_from_another_time_ends_an_object(numbered, seal, noon):

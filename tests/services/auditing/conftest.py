@@ -108,8 +108,7 @@ class World:
             number = news[0].partition
             cutter = self._cutters.setdefault(number, PartitionCutter(rule, self.topic, number))
             for record in news:
-                sealed = cutter.add(record)
-                if sealed is not None:
+                for sealed in cutter.add(record):
                     assert self.archive.put(sealed.manifest.object, sealed.data)
                     assert self.archive.put(sealed.manifest.key, sealed.manifest.to_json())
 

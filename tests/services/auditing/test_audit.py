@@ -54,7 +54,7 @@ async def test_a_row_deleted_from_the_store_is_named(world):
     assert found(report) == [(SECOND, "store", "missing", 1)]
     (difference,) = report.missing
     assert "1 event of 03:05" in difference.meaning
-    assert "on the bus and not in the store, whose offset is past them" in difference.meaning
+    assert "on the bus and not in the store, whose offset is further on" in difference.meaning
     assert len(difference.examples) == 1
 
 
@@ -382,7 +382,7 @@ def test_minutes_are_those_of_the_manifests(world, stamp):
     """Audit and archive put a record into the same minute, also one without a readable time."""
     headers = () if stamp is None else (("timestamp", stamp),)
     record = Record(world.topic, 0, 0, 1_767_323_045_000, None, b"x", headers)
-    sealed = PartitionCutter(CuttingRule(records=1), world.topic, 0).add(record)
+    (sealed,) = PartitionCutter(CuttingRule(records=1), world.topic, 0).add(record)
     assert list(sealed.manifest.event_minutes) == [event_minute(stamp, record.timestamp)]
 
 

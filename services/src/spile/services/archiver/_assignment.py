@@ -89,8 +89,7 @@ class Assignment:
             if self.done is None:
                 self.done = record.offset
             self.next = record.offset + 1
-            if (made := self.cutter.add(record)) is not None:
-                sealed.append(made)
+            sealed += self.cutter.add(record)
         return sealed
 
 

@@ -24,6 +24,13 @@ Most uncompressed bytes of a block, unless one record alone is larger.
 Blocks of 1 MiB pack 7 % better, and every open partition would hold twice as much in memory.
 """
 
+MAX_READ_BYTES: Final = 32 << 20
+"""
+Longest record, uncompressed, that readers of an archive take.
+
+A topic bounds the compressed size only, so there may be longer ones.
+"""
+
 SCHEMA: Final = (
     '{"name":"spile.archive.Record","type":"record","fields":['
     '{"name":"topic","type":"string"},'
@@ -102,23 +109,8 @@ class ObjectWriter:
         """Bytes in memory."""
         return self._held_bytes + self._block_bytes
 
-    def add(self, record: ProtocolRecord) -> int:
-        """Write a record and return its size in bytes, uncompressed."""
-        data = self._encoded(record)
-        size = len(data)
-        if self._block and self._block_bytes + size > MAX_BLOCK_BYTES:
-            self._end_block()
-        self._block.append(data)
-        self._block_bytes += size
-        return size
-
-    def close(self) -> bytes:
-        """Return the object."""
-        if self._block:
-            self._end_block()
-        return b"".join(self._parts)
-
-    def _encoded(self, record: ProtocolRecord) -> bytes:
+    def encoded(self, record: ProtocolRecord) -> bytes:
+        """Return a record as it is written, before compression."""
         key, value, headers = record.key, record.value, record.headers
         parts = [self._lead, _long(record.offset), _long(record.timestamp)]
         parts += (b"\0",) if key is None else (b"\2", _long(len(key)), key)
@@ -135,6 +127,20 @@ class ObjectWriter:
                     parts += (known, b"\2", _long(len(content)), content)
         parts.append(b"\0")
         return b"".join(parts)
+
+    def add(self, data: bytes) -> None:
+        """Write a record that was encoded by this writer, or by one for the same partition."""
+        size = len(data)
+        if self._block and self._block_bytes + size > MAX_BLOCK_BYTES:
+            self._end_block()
+        self._block.append(data)
+        self._block_bytes += size
+
+    def close(self) -> bytes:
+        """Return the object."""
+        if self._block:
+            self._end_block()
+        return b"".join(self._parts)
 
     def _name(self, name: str) -> bytes:
         encoded = _text(name)

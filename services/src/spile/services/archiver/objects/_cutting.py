@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from spile.services.archiver.objects._container import SCHEMA_SHA256, ObjectWriter
+from spile.services.archiver.objects._container import (
+    MAX_READ_BYTES,
+    SCHEMA_SHA256,
+    ObjectWriter,
+)
 from spile.services.archiver.objects._keys import ObjectKey
 from spile.services.archiver.objects._manifests import Manifest
 from spile.spi import ProtocolRecord
@@ -29,6 +33,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class CuttingRule:
     """
     When an object is full: with the first record that reaches one of the limits, which is its last.
+
+    A record that readers do not take (`MAX_READ_BYTES`) has an object of its own, so that they take
+    its neighbours.
 
     Attributes:
         records: Records of an object, 50,000 by default.
@@ -53,7 +60,10 @@ class CuttingRule:
     @property
     def name(self) -> str:
         """Name of the rule: another rule, or another form of the objects, has another one."""
-        text = f"{self.records} records, {self.size_bytes} bytes, {self.window_ms} ms"
+        text = (
+            f"{self.records} records, {self.size_bytes} bytes, {self.window_ms} ms, "
+            f"alone beyond {MAX_READ_BYTES} bytes"
+        )
         digest = hashlib.sha256(f"{text}, schema {SCHEMA_SHA256}".encode())
         return f"v1-{digest.hexdigest()[:8]}"
 
@@ -103,34 +113,47 @@ class PartitionCutter:
         """Bytes of the open object in memory."""
         return 0 if self._open is None else self._open.writer.held_bytes
 
-    def add(self, record: ProtocolRecord) -> SealedObject | None:
+    def add(self, record: ProtocolRecord) -> tuple[SealedObject, ...]:
         """
-        Take the partition's next record; return the object that it completes.
+        Take the partition's next record; return the objects that it ends, in order.
+
+        That is the one it completes, and before it the open one when the record stands alone.
 
         Raises:
             InvalidTopicError: The topic's name could leave the archive.
         """
-        opened = self._open
-        if opened is None:
-            key = ObjectKey.of(
-                self._name,
-                self._topic,
-                self._partition,
-                first_offset=record.offset,
-                timestamp=record.timestamp,
-            )
-            position = record.offset if self._position is None else self._position
-            opened = self._open = _OpenObject(key, record, position)
-        opened.add(record)
+        opened = self._open or self._begin(record)
+        data = opened.writer.encoded(record)
+        is_alone = len(data) > MAX_READ_BYTES
+        sealed: list[SealedObject] = []
+        if is_alone and opened.count:
+            sealed.append(self._seal(opened))
+            opened = self._begin(record)
+        opened.add(record, data)
+        self._open = opened
         rule = self._rule
         if (
-            opened.count < rule.records
-            and opened.size_bytes < rule.size_bytes
-            and abs(record.timestamp - opened.first.timestamp) < self._window_ms
+            is_alone
+            or opened.count >= rule.records
+            or opened.size_bytes >= rule.size_bytes
+            or abs(record.timestamp - opened.first.timestamp) >= self._window_ms
         ):
-            return None
+            sealed.append(self._seal(opened))
+        return tuple(sealed)
+
+    def _begin(self, record: ProtocolRecord) -> _OpenObject:
+        key = ObjectKey.of(
+            self._name,
+            self._topic,
+            self._partition,
+            first_offset=record.offset,
+            timestamp=record.timestamp,
+        )
+        return _OpenObject(key, record, record.offset if self._position is None else self._position)
+
+    def _seal(self, opened: _OpenObject) -> SealedObject:
         self._open = None
-        self._position = record.offset + 1
+        self._position = opened.last.offset + 1
         return opened.sealed()
 
 
@@ -147,8 +170,9 @@ class _OpenObject:
         self._minutes: Counter[str] = Counter()
         self._ticks = 0
 
-    def add(self, record: ProtocolRecord) -> None:
-        self.size_bytes += self.writer.add(record)
+    def add(self, record: ProtocolRecord, data: bytes) -> None:
+        self.writer.add(data)
+        self.size_bytes += len(data)
         self.count += 1
         self.last = record
         self.earliest = min(self.earliest, record.timestamp)

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 import zstandard
 
-from spile.services.archiver.objects import CODEC, MAGIC, SCHEMA, SYNC_BYTES
+from spile.services.archiver.objects import CODEC, MAGIC, MAX_READ_BYTES, SCHEMA, SYNC_BYTES
 from spile.spi import UndecodableError
 
 _CODEC: Final = CODEC.encode()
@@ -54,12 +54,12 @@ class ReadLimits:
     object_bytes: int = 1024 * 1024 * 1024
     header_bytes: int = 64 * 1024
     metadata_entries: int = 64
-    block_bytes: int = 32 * 1024 * 1024
+    block_bytes: int = MAX_READ_BYTES
     window_bytes: int = 8 * 1024 * 1024
-    key_bytes: int = 32 * 1024 * 1024
-    value_bytes: int = 32 * 1024 * 1024
+    key_bytes: int = MAX_READ_BYTES
+    value_bytes: int = MAX_READ_BYTES
     headers: int = 1_100_000
-    header_name_bytes: int = 32 * 1024 * 1024
+    header_name_bytes: int = MAX_READ_BYTES
 
 
 class ByteStream(Protocol):

@@ -53,7 +53,8 @@ class Finding:
     is_stray: bool = False
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.what}"
+        # What a reader says of an object begins with the key.
+        return self.what if self.what.startswith(self.place) else f"{self.place}: {self.what}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +65,13 @@ class LiveRange:
     Attributes:
         first: First offset that the log still has.
         end: Offset behind the last record.
+        is_young: Whether the oldest of its records may still be in the archiver's open object; an
+            archive that has nothing of the partition is then only behind.
     """
 
     first: int
     end: int
+    is_young: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -237,8 +241,8 @@ def _examine(result: Verification, proof: PartitionProof, opened: ArchivedObject
             if record.offset > last + 1:
                 empty.append((last + 1, record.offset - 1))
             last = record.offset
-            if made is None and (sealed := cutter.add(record)) is not None:
-                made = sealed.manifest
+            if made is None and (sealed := cutter.add(record)):
+                made = sealed[0].manifest
     except UndecodableError as exc:
         result.find(manifest.object, str(exc))
         return
@@ -276,7 +280,11 @@ def compare_live(result: Verification, live: Mapping[PartitionKey, LiveRange]) -
         place = f"{partition[0]}/{partition[1]}"
         proof = result.partitions.get(partition)
         if proof is None:
-            if now.end > now.first:
+            if now.end > now.first and now.is_young:
+                result.partitions[partition] = PartitionProof(
+                    first_offset=now.first, next_position=now.first, behind=now.end - now.first
+                )
+            elif now.end > now.first:
                 what = f"nothing is archived; the topic holds {now.first} to {now.end - 1}"
                 result.find(place, what)
             continue
