@@ -155,11 +155,11 @@ def test_a_server_that_cannot_now_is_tried_again(bucket, s3, status):
 @pytest.mark.parametrize("status", [301, 307, 400, 403, 501])
 def test_a_server_that_refuses_is_not_tried_again(bucket, s3, status):
     """Errors that stay are told as such; a redirect is one: no other host is ever asked."""
-    s3.faults = lambda _method, _path, when: status if when == "before" else None
+    s3.faults = lambda method, _, when: status if (method, when) == ("PUT", "before") else None
 
     with pytest.raises(ArchiveRefusedError):
         bucket.put("a", b"x")
-    assert [method for method, _ in s3.seen] == ["PUT"]
+    assert [method for method, _ in s3.seen] == ["HEAD", "PUT"]
 
 
 def test_an_answer_that_is_lost_is_tried_again(bucket, s3):

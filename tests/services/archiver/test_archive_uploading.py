@@ -126,3 +126,26 @@ def test_the_newest_manifest_is_the_last_one(store, numbered, seal, topic):
 
     assert isinstance(newest, Manifest)
     assert (newest.start_position, newest.next_position) == (400, 500)
+
+
+@pytest.fixture
+def forgetful(bucket):
+    """A server that does not know conditional puts: it never sees the condition."""
+    events, name = bucket._client.meta.events, "before-sign.s3.PutObject"
+
+    def forget(request, **_):
+        del request.headers["If-None-Match"]
+
+    events.register(name, forget)
+    yield bucket
+    events.unregister(name, forget)
+
+
+def test_a_server_without_conditional_puts_overwrites_nothing(forgetful, sealed, numbered, seal):
+    """What is there is compared and left alone, even where the server would write over it."""
+    other = seal([*numbered(99), *numbered(1, first=99, value=b"changed")])[0]
+    assert forgetful.put(other.manifest.object, other.data)
+    with pytest.raises(DivergedError, match="holds other records"):
+        archive(forgetful, sealed)
+    with forgetful.open(sealed.manifest.object) as stream:
+        assert stream.read() == other.data

@@ -121,7 +121,13 @@ class S3Store:
         return f"s3://{self._bucket}/{self._lead}".rstrip("/")
 
     def put(self, key: str, data: bytes) -> bool:
-        """Store bytes under a key that is free; see `ArchiveStore.put`."""
+        """
+        Store bytes under a key that is free; see `ArchiveStore.put`.
+
+        Asked for first: a server that knows no conditional puts would write over what is there.
+        """
+        if self.stat(key) is not None:
+            return False
         request: PutObjectRequestTypeDef = {
             "Bucket": self._bucket,
             "Key": self._lead + key,
