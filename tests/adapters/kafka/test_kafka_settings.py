@@ -147,6 +147,17 @@ def test_contradictions_stop_the_start_with_one_readable_line(load, variables, l
     assert refused(load, **variables) == [line]
 
 
+def test_a_mistyped_environment_is_named_beside_what_it_demands(load):
+    """An unknown name gets the secure defaults; the error says so, and which name is near."""
+    first, *others = refused(load, SPILE_ENVIRONMENT="devv")
+    assert first == (
+        "SPILE_ENVIRONMENT: devv is none of dev, test, staging, prod, so the secure defaults apply;"
+        " did you mean dev?"
+    )
+    assert "SPILE_SASL_USERNAME: SASL_SSL needs it" in others
+    assert "SPILE_ENVIRONMENT" not in str(refused(load, SPILE_ENVIRONMENT="prod"))
+
+
 def test_the_password_may_come_from_a_file_that_is_read_at_each_use(load, tmp_path):
     path = tmp_path / "password"
     path.write_text("first\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import ssl
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from spile.adapters.kafka._client import Connection
 from spile.adapters.kafka._environment import load_settings, register_settings
 from spile.adapters.wire import WireFormat
 from spile.spi import ConfigurationError
+from spile.topics import ENVIRONMENTS
 
 RELAXED = ("dev", "test")
 """Environments that may run one broker in plain text on an internal network."""
@@ -222,8 +224,7 @@ class KafkaSettings(BaseSettings):
     @model_validator(mode="after")
     def _agree(self) -> KafkaSettings:
         mistakes = [
-            *_server_mistakes(self),
-            *_sasl_mistakes(self),
+            *_environment_mistakes(self),
             *_tls_mistakes(self),
             *_time_mistakes(self),
         ]
@@ -233,6 +234,19 @@ class KafkaSettings(BaseSettings):
 
 
 register_settings(KafkaSettings)
+
+
+def _environment_mistakes(settings: KafkaSettings) -> Iterator[str]:
+    """Give what does not go with the environment; a name nobody knows may be the mistake."""
+    mistakes = [*_server_mistakes(settings), *_sasl_mistakes(settings)]
+    name = settings.environment
+    if mistakes and name not in ENVIRONMENTS:
+        near = difflib.get_close_matches(name, ENVIRONMENTS, n=1)
+        yield (
+            f"SPILE_ENVIRONMENT: {name} is none of {', '.join(ENVIRONMENTS)}, so the secure"
+            f" defaults apply{f'; did you mean {near[0]}?' if near else ''}"
+        )
+    yield from mistakes
 
 
 def _server_mistakes(settings: KafkaSettings) -> Iterator[str]:
