@@ -200,3 +200,6 @@ def test_generate_names_the_topic_that_is_missing(service):
     assert 0 < acknowledged < published == 60
     assert f"test.{name}." in done.stderr
     assert "does not exist" in done.stderr
+    (service,) = default_catalogue().services
+    assert f"no service {name}, so" in done.stderr
+    assert done.stderr.endswith(f": say --service {service}\n")

@@ -19,7 +19,7 @@ import click
 from spile.adapters.publishing import EventEncoder, EventPublisher
 from spile.services.command._catalogue import CatalogueSettings, chosen_catalogue
 from spile.services.command._publisher import open_publisher
-from spile.spi import ConfigurationError, InvalidTopicError, SpileError
+from spile.spi import ConfigurationError, InvalidTopicError, SpileError, UnknownTopicError
 from spile.testkit.scenarios import (
     GeneratedEvent,
     MockEventGenerator,
@@ -27,6 +27,7 @@ from spile.testkit.scenarios import (
     WorkflowScenario,
     with_related,
 )
+from spile.topics import kebab
 
 _ALL = "all"
 _COUNT = 100
@@ -40,6 +41,7 @@ _BETWEEN = timedelta(seconds=5)
 _BATCH = 500
 _BATCHES = 10
 _TICK_S = 0.02
+_NAMED = 5
 
 _Made: TypeAlias = GeneratedEvent | RelatedEvent
 _Send: TypeAlias = Callable[[Sequence[_Made]], Awaitable[Sequence[bool]]]
@@ -187,6 +189,8 @@ def generate(
     except (ConfigurationError, InvalidTopicError) as exc:
         raise click.UsageError(str(exc)) from exc
     _report(wish, tally, dry_run=dry_run)
+    if UnknownTopicError.__name__ in tally.failures and (advice := _advice(service)):
+        click.echo(advice, err=True)
     context.exit(0 if tally.acknowledged == tally.published else 1)
 
 
@@ -343,6 +347,19 @@ def _restored(names: Sequence[signal.Signals]) -> Generator[None]:
     finally:
         for name, handler in handlers.items():
             signal.signal(name, handler)
+
+
+def _advice(service: str) -> str:
+    """Say which services have topics by the catalogue; empty when this one has."""
+    services = chosen_catalogue().services
+    if kebab(service) in map(kebab, services):
+        return ""
+    if not services:
+        return f"the catalogue has no service {service}: add its services by `with_services`"
+    return (
+        f"the catalogue has no service {service}, so `spile topics apply` makes no topic for it:"
+        f" say {' or '.join(f'--service {name}' for name in services[:_NAMED])}"
+    )
 
 
 def _report(wish: _Wish, tally: _Tally, *, dry_run: bool) -> None:
