@@ -23,14 +23,15 @@ def blocks(language):
 
 @pytest.fixture
 def orders(tmp_path):
-    code = next(block for block in blocks("python") if block.startswith("# orders.py"))
-    (tmp_path / "orders.py").write_text(code, encoding="utf-8")
+    for code in blocks("python"):
+        if named := re.match(r"# (\w+\.py)\n", code):
+            (tmp_path / named[1]).write_text(code, encoding="utf-8")
     return tmp_path
 
 
 @pytest.mark.kafka
 def test_an_event_of_ones_own_takes_the_steps_of_the_readme(orders):
-    """Broker, topics, publish, persist, look: each command as written, in one shell."""
+    """Broker, topics, subscribe, publish, persist, look: as written, in one shell."""
     steps = next(block for block in blocks("sh") if "spile up" in block)
     environment = {
         name: value
@@ -58,6 +59,7 @@ def test_an_event_of_ones_own_takes_the_steps_of_the_readme(orders):
         said = output.read()
     assert code == 0, said
     assert "confirmed by all in-sync replicas: True" in said
+    assert "billed: o-1 9.5" in said
     assert re.search(r"^\S+Z  ORDER_PLACED +shop  \S+$", said, re.MULTILINE), said
 
 

@@ -14,7 +14,7 @@ from spile.adapters.kafka._environment import (
     unknown_settings,
 )
 from spile.adapters.kafka._log_reader import KafkaLogReader
-from spile.adapters.kafka._publishing import create_event_publisher, create_publisher
+from spile.adapters.kafka._publishing import create_event_publisher, create_publisher, open_bus
 from spile.adapters.kafka._sender import KafkaSender
 from spile.adapters.kafka._settings import KafkaSettings, redpanda_optimized_defaults
 from spile.adapters.kafka._source import KafkaSource
@@ -35,6 +35,7 @@ __all__ = [
     "create_publisher",
     "known_settings",
     "load_settings",
+    "open_bus",
     "redpanda_optimized_defaults",
     "register_settings",
     "unknown_settings",

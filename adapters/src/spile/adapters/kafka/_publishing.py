@@ -1,4 +1,4 @@
-"""A publisher on Kafka in one call."""
+"""A publisher on Kafka, and a bus, in one call."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 
 from spile.adapters.dead_letters import DeadLetterQueue
+from spile.adapters.kafka._bus import KafkaEventBus, KafkaEventBusAdapter
 from spile.adapters.kafka._environment import load_settings
 from spile.adapters.kafka._sender import KafkaSender
 from spile.adapters.kafka._settings import RELAXED, KafkaSettings
@@ -93,6 +94,26 @@ def create_event_publisher(
         service=service_name,
         instance_id=instance_id,
     )
+
+
+def open_bus(
+    settings: KafkaSettings, catalogue: Catalogue, *, group: str = "default"
+) -> KafkaEventBus:
+    """
+    Return a bus to subscribe on; it connects at the first use, and `async with` closes it.
+
+    Errors in dead letters are redacted as SPILE_REDACTION and its kin say.
+
+    Args:
+        settings: How to connect; names the environment too.
+        catalogue: Knows the topics.
+        group: Node group of this bus; named as the source of what it publishes.
+
+    Raises:
+        ConfigurationError: A setting of redaction is wrong.
+    """
+    scrub = _scrub(_redactor(settings.environment))
+    return KafkaEventBus(KafkaEventBusAdapter(settings, catalogue, group=group, scrub=scrub))
 
 
 def _redactor(environment: str) -> Redactor | bool:
