@@ -394,6 +394,19 @@ async def test_people_find_letters(stage, spile):
     assert counted["kinds"][0]["count"] == 2
 
 
+async def test_letters_fit_a_terminal(stage, spile, monkeypatch):
+    """On 80 columns nothing is lost: names and numbers are whole, and the error is told."""
+    for name, value in {"TTY_COMPATIBLE": "1", "TERM": "dumb", "COLUMNS": "80"}.items():
+        monkeypatch.setenv(name, value)
+    _, broken = await _bury_four(stage)
+    listed = (await spile("list", stage.topic)).stdout.splitlines()
+    counted = (await spile("stats", stage.topic)).stdout.splitlines()
+    assert max(map(len, listed[1:])) <= 80
+    assert max(map(len, counted[1:])) <= 80
+    assert sum("KeyError" in line for line in listed) == 2
+    assert any(line.startswith(f"{broken}  ") for line in listed)
+
+
 async def test_people_work_on_letters(stage, spile):
     """People send back, mend and purge letters; a filter leaves the rest, a purge keeps a copy."""
     good, broken = await _bury_four(stage)
@@ -432,5 +445,7 @@ async def test_people_work_on_letters(stage, spile):
     marks: dict[bytes, bytes | None] = {}
     for record in await stage.read(f"{stage.queue}.done"):
         marks[record.key] = record.value
+        told = dict(record.headers).get("x-spile-dlq-mark")
     assert set(marks.values()) == {None}
+    assert json.loads(told)["group"]
     assert "no letters" in (await spile("list", short)).stdout
