@@ -6,7 +6,8 @@ so for all; medians of the rounds, with the spread. What was published is checke
 broker's own offsets. Every producer: acks=all, idempotent, seven headers, 128 KiB batches.
 
 `python -m bench encodings` measures encodings instead, without a broker; `python -m bench archive`
-the objects of the archive; `python -m bench requests` requests and their answers.
+the objects of the archive; `python -m bench requests` requests and their answers; `python -m bench
+retries` what a failing key costs all others.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from bench import archive, consume, encodings, publish, requests
+from bench import archive, consume, encodings, publish, requests, retries
 from bench.events import ENVIRONMENT, SERVICE, TOPIC, records
 from spile.adapters.kafka import KafkaAdmin, KafkaSender, KafkaSettings
 from spile.testkit.broker import BrokerSettings, EmbeddedBroker
@@ -42,7 +43,13 @@ FLOORS = [
 
 def main() -> int:
     """Run the rounds, print the table, write the results; 1 when a floor is missed."""
-    for name, other in {"archive": archive, "encodings": encodings, "requests": requests}.items():
+    others = {
+        "archive": archive,
+        "encodings": encodings,
+        "requests": requests,
+        "retries": retries,
+    }
+    for name, other in others.items():
         if sys.argv[1:2] == [name]:
             return other.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
