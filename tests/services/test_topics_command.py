@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from spile.services.command._topics import topics
+from spile.spi import BrokerUnavailableError
 from spile.topics import Catalogue, TopicSpec
 
 pytestmark = pytest.mark.kafka
@@ -74,6 +75,19 @@ def test_list_needs_no_broker(spile, monkeypatch):
     assert f"prod.{spile.stem}.orders.placed.v1" in listed.stdout
 
 
+def test_list_is_whole_in_a_pipe_and_fits_a_terminal(spile, monkeypatch):
+    """One line a topic without borders; on 80 columns no name or number is broken."""
+    name = f"test.{spile.stem}.orders.placed.v1"
+    (line,) = [line for line in spile("list").stdout.splitlines() if line.split()[0] == name]
+    assert "  7 days  " in line
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "60")
+    shown = spile("list").stdout.splitlines()
+    assert max(map(len, shown)) <= 60
+    assert name in shown
+
+
 @pytest.mark.parametrize("reference", ["nonsense", "no.such.module:x", "json:dumps"])
 def test_a_wrong_catalogue_is_told_in_one_line(spile, monkeypatch, reference):
     monkeypatch.setenv("SPILE_CATALOGUE", reference)
@@ -86,7 +100,8 @@ def test_without_a_broker_it_says_so(spile, monkeypatch):
     monkeypatch.setenv("SPILE_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     told = spile("plan")
     assert told.exit_code == 1
-    assert "127.0.0.1" in told.stderr
+    assert isinstance(told.exception, BrokerUnavailableError)
+    assert "127.0.0.1" in str(told.exception)
 
 
 def test_list_refuses_settings_that_nobody_knows(spile, monkeypatch):

@@ -68,7 +68,10 @@ def environment(kafka, tmp_path):
         "SPILE_BOOTSTRAP_SERVERS": kafka,
         "SPILE_ENVIRONMENT": "test",
         "SPILE_AUDIT_EVERY_S": "3600",
+        # A terminal of this width, without colours.
         "COLUMNS": "100",
+        "TTY_COMPATIBLE": "1",
+        "TERM": "dumb",
     }
 
 

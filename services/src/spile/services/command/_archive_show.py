@@ -31,6 +31,14 @@ def moment_text(milliseconds: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def span_text(first: str, last: str) -> str:
+    """Return a span between ISO 8601 moments to the minute; what it shares with its start once."""
+    start, end = (moment[:16].replace("T", " ") for moment in (first, last))
+    if start[:10] == end[:10]:
+        return f"{start} - {end[11:]}"
+    return f"{start} - {end[5:] if start[:5] == end[:5] else end}"
+
+
 def line_of(fields: dict[str, Any]) -> str:
     """Return JSON on one line, safe to print."""
     text = json.dumps(fields, ensure_ascii=False)

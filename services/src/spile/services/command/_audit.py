@@ -44,6 +44,8 @@ class _Age(click.ParamType[timedelta]):
     ) -> timedelta:
         """Read an age such as 10m."""
         text = str(value)
+        if text == "0":
+            return timedelta()
         if not text[:-1].isdecimal() or text[-1:] not in _UNITS:
             self.fail(f"{text!r} is no age such as 90s, 10m or 2h", param, ctx)
         return timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]])

@@ -6,11 +6,10 @@ import heapq
 import itertools
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import click
-from rich import box
-from rich.table import Column, Table
 from rich.text import Text
 
 from spile.adapters.dead_letters import DLQ_SUFFIX, DeadLetter, LetterFilter
@@ -19,14 +18,14 @@ from spile.services.command._dlq_edit import edit
 from spile.services.command._dlq_options import Desk, Place, chosen, letter_filters, run
 from spile.services.command._dlq_view import (
     Statistics,
-    console,
     counted_letters,
-    letter_table,
     prepared,
+    print_letters,
     show_letter,
     viewing,
 )
 from spile.services.command._dlq_work import purge, reprocess
+from spile.services.command._tables import Column, console, print_table
 
 _SHOWN = 20
 
@@ -126,9 +125,11 @@ def stats(topic: str, *, as_json: bool, **filters: Any) -> None:
                 facts = {"queue": queue, "open": counted.total, "kinds": counted.rows(view)}
                 click.echo(json.dumps(facts, ensure_ascii=False))
                 return
+            if not counted.total:
+                await desk.look_for(queue, replace(which, places=()))
             click.echo(f"{queue}: {counted_letters(counted.total)}")
             if counted.total:
-                console().print(counted.table(view))
+                counted.print_table(view)
 
     run(work())
 
@@ -154,11 +155,13 @@ async def _print_letters(
             for letter in letters:
                 click.echo(view.line(letter))
             return
+        if not total:
+            await desk.look_for(queue, replace(which, places=()))
         more = "" if total <= limit else f", the newest {limit} are shown"
         click.echo(f"{queue}: {counted_letters(total)}{more}")
         if letters:
             out = console()
-            out.print(letter_table(view, letters, out.width))
+            print_letters(view, letters, out)
             for letter in letters if which.text is not None else []:
                 found = view.found(letter, which.text or re.compile(""))
                 out.print(Text.assemble((f"{letter.place}  ", "bold"), found))
@@ -189,13 +192,11 @@ async def _print_queues(desk: Desk, which: LetterFilter, *, as_json: bool) -> No
     if not found:
         click.echo(f"no letters in the {len(queues)} queues of {desk.settings.environment}")
         return
-    table = Table(
-        Column("queue", overflow="fold"),
-        Column("letters", justify="right"),
-        Column("last failed", no_wrap=True),
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
+    print_table(
+        (
+            Column(name="queue", heads=True),
+            Column(name="letters", is_number=True),
+            Column(name="last failed"),
+        ),
+        [(row["queue"], str(row["open"]), row["last"][:19].replace("T", " ")) for row in found],
     )
-    for row in found:
-        table.add_row(row["queue"], str(row["open"]), row["last"][:19].replace("T", " "))
-    console().print(table)

@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 import msgspec
-from rich import box
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Column as RichColumn
+from rich.table import Table
 from rich.text import Text
 
 from spile.adapters.dead_letters import DeadLetter
@@ -23,16 +23,16 @@ from spile.adapters.kafka import load_settings
 from spile.adapters.publishing import RedactionSettings
 from spile.adapters.registry import RegistrySettings, SchemaFraming
 from spile.adapters.wire import Opener
-from spile.services.command._archive_show import RedactedView, line_of, moment_text
+from spile.services.command._archive_show import RedactedView, line_of, moment_text, span_text
+from spile.services.command._options import counted
+from spile.services.command._tables import Column, print_table
 from spile.spi import RetriableError
 from spile.topics import Catalogue
 from spile.topics.redaction import Redactor, default_redactor
 
-_WIDE = 200
 _MOST_TEXT = 4_000
 _MOST_NAME = 24
-_LEAST_ERROR = 20
-_GAP = 3
+_MOST_ERROR = 300
 _AROUND = 30
 
 
@@ -148,24 +148,24 @@ async def prepared(opener: Opener, letter: DeadLetter) -> None:
 
 def counted_letters(count: int) -> str:
     """Return how many letters, in words."""
-    return f"{count or 'no'} letter{'' if count == 1 else 's'}"
+    return counted(count, "letter") if count else "no letters"
 
 
-def console() -> Console:
-    """Return where tables go; into a file or pipe a line must hold a whole name."""
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(width=_WIDE, highlight=False)
-
-
-def letter_table(view: LetterView, letters: Sequence[DeadLetter], width: int) -> Table:
+def print_letters(view: LetterView, letters: Sequence[DeadLetter], out: Console) -> None:
     """
-    Return letters as a table, one line each.
+    Print letters as a table; the error's text is shortened, `show` has all of it.
 
     Args:
         view: Shows them.
         letters: In their order.
-        width: Columns of the terminal; the error's text gets what the others leave.
+        out: Where to.
     """
+    names = ("id", "failed at", "group", "event type")
+    columns = (
+        *(Column(name=name) for name in names),
+        Column(name="replays", is_number=True),
+        Column(name="error", folds=True),
+    )
     rows = [
         (
             letter.place,
@@ -173,33 +173,26 @@ def letter_table(view: LetterView, letters: Sequence[DeadLetter], width: int) ->
             (view.text(letter.group) or "-")[:_MOST_NAME],
             (view.text(letter.event_type) or "-")[:_MOST_NAME],
             str(letter.replays),
-            ": ".join(filter(None, map(view.text, (letter.error_type, letter.error_message)))),
+            _short(": ".join(filter(None, map(view.text, _error(letter))))),
         )
         for letter in letters
     ]
-    names = ("id", "failed at", "group", "event type", "replays", "error")
-    widths = [max(len(name), *(len(row[i]) for row in rows)) for i, name in enumerate(names[:-1])]
-    left = width - sum(widths) - _GAP * len(widths) - 2
-    table = Table(box=box.SIMPLE_HEAD)
-    for name, least in zip(names, [*widths, 0], strict=True):
-        table.add_column(
-            name,
-            justify="right" if name == "replays" else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=least or None,
-            max_width=None if least else max(left, _LEAST_ERROR),
-        )
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+    print_table(columns, rows, out=out)
+
+
+def _error(letter: DeadLetter) -> tuple[str | None, str | None]:
+    return letter.error_type, letter.error_message
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_ERROR else f"{text[:_MOST_ERROR]}…"
 
 
 def show_letter(view: LetterView, letter: DeadLetter, out: Console) -> None:
     """Print one letter in full."""
     fields = view.fields(letter)
     headers, value = fields.pop("headers"), fields.pop("value")
-    table = Table(Column(style="bold", no_wrap=True), Column(overflow="fold"), box=None)
+    table = Table(RichColumn(style="bold", no_wrap=True), RichColumn(overflow="fold"), box=None)
     table.show_header = False
     for name, content in fields.items():
         shown = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
@@ -248,28 +241,25 @@ class Statistics:
             for kind, count in self._counts.most_common()
         ]
 
-    def table(self, view: LetterView) -> Table:
-        """Return the counts as a table."""
-        table = Table(
-            Column("letters", justify="right"),
-            Column("group", overflow="fold"),
-            Column("error", overflow="fold"),
-            Column("event type", overflow="fold"),
-            Column("first failed", no_wrap=True),
-            Column("last failed", no_wrap=True),
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
+    def print_table(self, view: LetterView) -> None:
+        """Print the counts as a table."""
+        texts = ("group", "event type", "failed")
+        columns = (
+            Column(name="error", heads=True),
+            Column(name="letters", is_number=True),
+            *(Column(name=name) for name in texts),
         )
-        for row in self.rows(view):
-            table.add_row(
+        rows = [
+            (
+                row["error_type"] or "-",
                 str(row["count"]),
-                _cell(row["group"]),
-                _cell(row["error_type"]),
-                _cell(row["event_type"]),
-                row["first"][:19].replace("T", " "),
-                row["last"][:19].replace("T", " "),
+                row["group"] or "-",
+                row["event_type"] or "-",
+                span_text(row["first"], row["last"]),
             )
-        return table
+            for row in self.rows(view)
+        ]
+        print_table(columns, rows)
 
 
 def escaped(text: str) -> str:
@@ -280,7 +270,3 @@ def escaped(text: str) -> str:
 def iso(moment: datetime) -> str:
     """Return ISO 8601 with milliseconds."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _cell(text: str | None) -> Text:
-    return Text(text or "-")

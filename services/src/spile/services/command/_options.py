@@ -10,6 +10,8 @@ import click
 from spile.topics import upper_snake
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_SIZES = {"day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
+_TWO_MINUTES = 120
 
 
 class Moment(click.ParamType[datetime]):
@@ -36,6 +38,31 @@ class Moment(click.ParamType[datetime]):
 def event_type(text: str) -> str:
     """Read a name as its family spells it, or as the store has it."""
     return text if text.isupper() else upper_snake(text)
+
+
+def age_text(age: timedelta) -> str:
+    """Return a time span as people say it: `7 days`, `1 day 12 hours`, `90 seconds`."""
+    seconds = int(age.total_seconds())
+    if seconds < _TWO_MINUTES:
+        return counted(seconds, "second")
+    parts: list[str] = []
+    for name, size in _SIZES.items():
+        number, seconds = divmod(seconds, size)
+        if number:
+            parts.append(counted(number, name))
+    return " ".join(parts)
+
+
+def counted(count: int, name: str, names: str | None = None) -> str:
+    """
+    Return how many of something: `1 record`, `2 records`.
+
+    Args:
+        count: How many.
+        name: Of one.
+        names: Of several, when no s makes it.
+    """
+    return f"{count} {name if count == 1 else names or f'{name}s'}"
 
 
 def plain(text: str) -> str:

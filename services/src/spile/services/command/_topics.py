@@ -9,29 +9,20 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
 from spile.adapters.kafka import KafkaAdmin, KafkaSettings, load_settings
 from spile.services.command._catalogue import CatalogueSettings, chosen_catalogue
+from spile.services.command._options import age_text
+from spile.services.command._tables import Column, print_table
 from spile.services.runtime import configure_logging
 from spile.spi import ConfigurationError, InvalidTopicError
 from spile.topics import Plan, TopicSetup, TopicSpec, plan
 
 _DIFFERENT = 3
 _UNKNOWN_SHOWN = 20
-_WIDE = 200
-
-
-def _folding(name: str) -> Column:
-    return Column(name, overflow="fold")
-
-
-def _console() -> Console:
-    console = Console()
-    # Into a file or pipe a line must hold a whole name.
-    return console if console.is_terminal else Console(width=_WIDE)
+_TOPIC = Column(name="topic", heads=True)
+_PARTITIONS = Column(name="partitions", is_number=True)
+_COPIES = Column(name="copies", is_number=True)
 
 
 def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,27 +63,24 @@ def list_(environment: str | None, services: tuple[str, ...], *, as_json: bool) 
         rows = [{"topic": name, **_described(spec)} for name, spec in sorted(wanted.items())]
         click.echo(json.dumps(rows, indent=2))
         return
-    table = Table(
-        _folding("topic"),
-        "partitions",
-        "copies",
-        "retention",
-        "cleanup",
-        _folding("key"),
-        "owner",
+    texts = (Column(name=name) for name in ("retention", "cleanup", "owner"))
+    columns = (_TOPIC, _PARTITIONS, _COPIES, *texts, Column(name="key", folds=True))
+    shown = ((name, spec, _described(spec)["retention"]) for name, spec in sorted(wanted.items()))
+    print_table(
+        columns,
+        [
+            (
+                name,
+                str(spec.partitions),
+                str(spec.replication),
+                retention,
+                spec.cleanup,
+                spec.owner,
+                spec.key,
+            )
+            for name, spec, retention in shown
+        ],
     )
-    for name, spec in sorted(wanted.items()):
-        shown = _described(spec)
-        table.add_row(
-            Text(name),
-            str(spec.partitions),
-            str(spec.replication),
-            shown["retention"],
-            spec.cleanup,
-            Text(spec.key),
-            Text(spec.owner),
-        )
-    _console().print(table)
 
 
 @topics.command("plan")
@@ -131,7 +119,7 @@ def apply_(
             click.echo(line)
         if not done and left.is_empty:
             click.echo("nothing to do")
-        _print_differences(left, _console())
+        _print_differences(left)
     if not left.is_empty:
         raise click.exceptions.Exit(_DIFFERENT)
 
@@ -201,13 +189,11 @@ def _print(found: Plan, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_as_json(found), indent=2))
         return
-    console = _console()
     if found.missing:
-        table = Table(_folding("to create"), "partitions", "copies", "note")
-        for setup in found.missing:
-            table.add_row(*_row(setup))
-        console.print(table)
-    _print_differences(found, console)
+        columns = (Column(name="to create", heads=True), _PARTITIONS, _COPIES)
+        note = Column(name="note", folds=True)
+        print_table((*columns, note), [_row(setup) for setup in found.missing])
+    _print_differences(found)
     if found.unknown:
         names = ", ".join(found.unknown[:_UNKNOWN_SHOWN])
         more = len(found.unknown) - _UNKNOWN_SHOWN
@@ -216,7 +202,7 @@ def _print(found: Plan, *, as_json: bool) -> None:
         click.echo("the cluster is as the catalogue says")
 
 
-def _print_differences(found: Plan, console: Console) -> None:
+def _print_differences(found: Plan) -> None:
     if not found.drifted:
         return
     told = {
@@ -224,24 +210,27 @@ def _print_differences(found: Plan, console: Console) -> None:
         "grow": "needs --allow-rekey",
         "never": "is never done: change the catalogue, or move the topic by hand",
     }
-    table = Table(_folding("topic"), "setting", "catalogue", "cluster", "apply")
-    for each in found.drifted:
-        table.add_row(
-            Text(each.topic), each.setting, each.wanted, each.present or "-", told[each.action]
-        )
-    console.print(table)
+    texts = ("setting", "catalogue", "cluster")
+    columns = (_TOPIC, *(Column(name=name) for name in texts), Column(name="apply", folds=True))
+    print_table(
+        columns,
+        [
+            (each.topic, each.setting, each.wanted, each.present or "-", told[each.action])
+            for each in found.drifted
+        ],
+    )
 
 
-def _row(setup: TopicSetup) -> tuple[Text | str, ...]:
+def _row(setup: TopicSetup) -> tuple[str, ...]:
     notes = "; ".join(setup.notes)
-    return Text(setup.topic), str(setup.partitions), str(setup.replication), notes
+    return setup.topic, str(setup.partitions), str(setup.replication), notes
 
 
 def _described(spec: TopicSpec) -> dict[str, Any]:
     return {
         "partitions": spec.partitions,
         "replication": spec.replication,
-        "retention": str(spec.retention) if "delete" in spec.cleanup else "-",
+        "retention": age_text(spec.retention) if "delete" in spec.cleanup else "-",
         "cleanup": spec.cleanup,
         "max_message_bytes": spec.max_message_bytes,
         "min_insync_replicas": spec.min_insync_replicas,
