@@ -17,6 +17,7 @@ from spile.adapters.delivery import Record
 from spile.services.command import command
 
 TOPIC = "dev.agent.tool.recorded.v1"
+REPORTS = "dev.spile.audit.counted.v1"
 OTHER = "dev.other.tool.recorded.v1"
 SECRET = "sk-abcdefghijklmnopqrstuvwxyz0123456789ABCD"
 
@@ -62,8 +63,7 @@ def test_ls_shows_what_is_there(spile, sealed):
     """A line per partition with range, records, objects, size and times; or per object."""
     shown = spile("ls").stdout.splitlines()
     assert len(shown) == 4
-    assert all(len(line) <= 100 for line in shown)
-    assert re.fullmatch(rf"{TOPIC}/0 +0-19 +20 +2 +\S+ kB +2026-01-02 03:04 - 03:04 *", shown[1])
+    assert re.fullmatch(rf"{TOPIC} +0 +0-19 +20 +2 +\S+ kB +2026-01-02 03:04 - 03:04", shown[1])
 
     listed = lines(spile("ls", "--json", "--topic", "agent.tool.recorded.v1"))
     assert [(one["partition"], one["records"], one["objects"]) for one in listed] == [
@@ -72,6 +72,29 @@ def test_ls_shows_what_is_there(spile, sealed):
     ]
     assert listed[0]["size_bytes"] == sum(len(one.data) for one in sealed)
     assert len(lines(spile("ls", "--json", "--objects", "--partition", "0"))) == 3
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_ls_fits_a_terminal(spile, fill, make_record, monkeypatch, width):
+    """Long names stand above their partitions, and no number is cut."""
+    topic = f"dev.{'very-' * 8}long.tool.recorded.v1"
+    fill([make_record(n, topic=topic) for n in range(123_456_000, 123_456_010)])
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = re.sub(r"\x1b\[[0-9;]*m", "", spile("ls").stdout)
+    assert all(len(line) <= width for line in text.splitlines())
+    assert f"\n{topic}\n" in text
+    assert re.search(r" 0  123456000-123456009 +10 +1 +\S+ kB", text)
+    assert "2026-01-02 03:04 - 03:04" in text
+
+
+def test_ls_tells_what_is_not_listed_yet(spile):
+    """An empty archive is said in a line, and when the newest records follow."""
+    done = spile("ls", env={"SPILE_ARCHIVE_WINDOW_S": "2"})
+    assert done.stdout.endswith("holds nothing of what is meant\n")
+    assert done.stdout.count("\n") == 1
+    assert "2 s (SPILE_ARCHIVE_WINDOW_S) after its first one" in done.stderr
+    assert spile("ls", "--json").output == ""
 
 
 def test_cat_prints_records_that_fit(spile, fill, make_record):
@@ -84,6 +107,24 @@ def test_cat_prints_records_that_fit(spile, fill, make_record):
     assert got[0]["timestamp"] == "2026-01-02T03:04:05.000Z"
     assert lines(spile("cat", "--since", "2026-01-02T03:04:06")) == []
     assert len(lines(spile("cat", "--until", "2026-01-02T03:04:06"))) == 20
+
+
+@pytest.mark.parametrize("command", [("cat",), ("verify",), ("replay", "--dry-run")])
+def test_a_mistyped_topic_is_no_empty_archive(spile, sealed, command):
+    """What the archive does not have is said, with the name that may have been meant: code 1."""
+    done = spile(*command, "--topic", "agent.tool.recorde.v1", code=1)
+    assert f"has no topic dev.agent.tool.recorde.v1: did you mean {TOPIC}?" in done.stderr
+    done = spile(*command, "--topic", "agent.tool.recorded.v1", "--partition", "7", code=1)
+    assert f"has no partition 7 of {TOPIC}: there are 0, 1" in done.stderr
+
+
+def test_a_mistyped_type_is_warned_of(spile, sealed):
+    """A type that the catalogue does not have gives nothing, and a word on stderr why."""
+    done = spile("cat", "--type", "PRE_TOOL_USES")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == (
+        "warning: the catalogue has no event type PRE_TOOL_USES: did you mean PRE_TOOL_USE?\n"
+    )
 
 
 def test_cat_hides_secrets_unless_raw(spile, fill, make_record):
@@ -161,11 +202,23 @@ def test_restore_makes_a_store_and_refuses_a_full_one(spile, sealed, tmp_path):
     assert count(path) == wanted
 
 
+@pytest.mark.parametrize("command", ["restore", "replay"])
+def test_a_store_gets_the_topics_that_its_worker_reads(spile, sealed, fill, tmp_path, command):
+    """Reports of publishers are archived and, as in a live-fed store, neither rows nor offsets."""
+    fill([Record(REPORTS, 0, 0, 1, None, b"{}", (("event_type", b"AUDIT_COUNTED"),))], per_object=1)
+    path = tmp_path / "new.db"
+    done = spile(command, "--store", path)
+    assert f"left out: {REPORTS}" in done.stderr
+    assert count(path) == (40, [(TOPIC, 0, 20), (TOPIC, 1, 10), (OTHER, 0, 10)])
+    assert "40 records read" in spile("replay", "--dry-run", "--store", path).stdout
+    assert "41 records read" in spile("replay", "--dry-run").stdout
+
+
 def test_restore_refuses_an_archive_with_a_gap(spile, root, sealed, tmp_path):
     """Nothing is made of an archive that does not chain."""
     (root / sealed[0].manifest.key).unlink()
     done = spile("restore", "--store", tmp_path / "new.db", code=1)
-    assert "is not whole" in done.stderr
+    assert "is not whole (" in done.stderr
     assert sealed[0].manifest.object in done.stderr
     assert not (tmp_path / "new.db").exists()
 
@@ -234,6 +287,7 @@ def test_publishing_asks_first(spile, sealed):
     done = CliRunner().invoke(command, ["archive", "replay"], input="n\n")
     assert done.exit_code == 1
     assert "publish records of" in done.output
+    assert "to their own topics?" in done.output
 
 
 @pytest.mark.parametrize(

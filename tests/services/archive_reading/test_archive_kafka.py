@@ -161,6 +161,12 @@ async def test_archive_brings_back_store_and_topic(
     """Publish 10,000, archive, delete the topic: store and topic come back as they were."""
     live, archive = tmp_path / "live.db", tmp_path / "archive"
     await publish(10_000)
+    archive.mkdir()
+    with subtests.test("what the archive never had, and is young, is only behind"):
+        proof = json.loads(await spile("verify", "--live", "--json"))
+        assert proof["findings"] == []
+        assert [one["behind"] for one in proof["partitions"]] == [5_000, 5_000]
+
     async with running(variables, "persistence", "archiver"):
         await until(lambda: rows(live) == [(10_000,)])
         await until(lambda: len(list(archive.glob("manifests/*/*/*.json"))) == 10)

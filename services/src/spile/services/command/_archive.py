@@ -5,48 +5,66 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 
 from spile.adapters.delivery import Record
-from spile.adapters.kafka import KafkaAdmin, KafkaSettings, load_settings
+from spile.adapters.kafka import KafkaAdmin, KafkaLogReader, KafkaSettings, load_settings
 from spile.adapters.publishing import RedactionSettings
 from spile.adapters.registry import RegistrySettings, SchemaFraming
 from spile.adapters.wire import Opener
 from spile.services.archiver import archived_topics
+from spile.services.archiver.objects import CuttingRule
 from spile.services.archiver.reading import (
     ArchiveIndex,
     LiveRange,
     Selection,
     Verification,
     compare_live,
+    milliseconds,
     stretches,
     verify,
 )
+from spile.services.archiver.stores import ArchiveSettings, ArchiveStore
 from spile.services.command._archive_options import (
     opened_archive,
     place_filters,
     progress_bar,
     record_filters,
+    require_topics,
     selection,
 )
 from spile.services.command._archive_replay import AS_JSON, replay_
 from spile.services.command._archive_restore import restore
-from spile.services.command._archive_show import RedactedView, line_of, moment_text, raw_fields
+from spile.services.command._archive_show import (
+    RedactedView,
+    line_of,
+    moment_text,
+    raw_fields,
+    span_text,
+)
 from spile.services.command._catalogue import chosen_catalogue
+from spile.services.command._options import counted
+from spile.services.command._tables import Column, print_table
 from spile.spi import PartitionKey
 from spile.topics.redaction import default_redactor
 
 _SHOWN = 20
-_WIDE = 500
+_CLOSING = timedelta(minutes=1)
+"""What the archiver may take to close an object whose time has come, tries of its tick included."""
+
+_NUMBERS = ("partition", "offsets", "records", "objects", "size")
+_COLUMNS = (
+    Column(name="topic", heads=True),
+    *(Column(name=name, is_number=True) for name in _NUMBERS),
+    Column(name="record time", folds=True),
+)
 
 
 @click.group()
@@ -90,29 +108,36 @@ def ls(
             times = {"earliest": moment_text(one.earliest), "latest": moment_text(one.latest)}
             click.echo(line_of(asdict(one) | times))
         return
-    table = Table(box=None, pad_edge=False)
-    table.add_column("topic/partition", no_wrap=True)
-    for title in ("offsets", "records", "objects", "size"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("record time", no_wrap=True)
-    for one in summaries:
-        table.add_row(
-            f"{one.topic}/{one.partition}",
-            f"{one.first_offset}-{one.next_position - 1}",
-            str(one.records),
-            str(one.objects),
-            decimal(one.size_bytes),
-            _span(one.earliest, one.latest),
-        )
-    width = None if sys.stdout.isatty() else _WIDE
-    console = Console(highlight=False, markup=False, emoji=False, width=width)
-    console.print(table, soft_wrap=True)
+    if summaries:
+        print_table(_COLUMNS, [_row(one) for one in summaries])
+    else:
+        click.echo(_nothing(index.store))
+    click.echo(_pending(load_settings(ArchiveSettings).rule), err=True)
 
 
-def _span(first: int, last: int) -> str:
-    """Return a span of record times to the minute, the day once where it is one."""
-    start, end = (moment_text(time)[:16].replace("T", " ") for time in (first, last))
-    return f"{start} - {end[11:] if start[:10] == end[:10] else end}"
+def _nothing(store: ArchiveStore) -> str:
+    return f"archive {store.place} holds nothing of what is meant"
+
+
+def _row(one: _Summary) -> tuple[str, ...]:
+    return (
+        one.topic,
+        str(one.partition),
+        f"{one.first_offset}-{one.next_position - 1}",
+        str(one.records),
+        str(one.objects),
+        decimal(one.size_bytes),
+        span_text(moment_text(one.earliest), moment_text(one.latest)),
+    )
+
+
+def _pending(rule: CuttingRule) -> str:
+    """Say why what was published just now is not listed yet."""
+    return (
+        f"newer records follow when their object is closed: {rule.window_ms / 1000:g} s "
+        f"(SPILE_ARCHIVE_WINDOW_S) after its first one, or with {rule.records:,} records or "
+        f"{rule.size_bytes:,} bytes"
+    )
 
 
 def _objects(index: ArchiveIndex) -> Iterator[_Summary]:
@@ -157,6 +182,7 @@ def cat(*, limit: int | None, raw: bool, **filters: Any) -> None:
     """Print records as JSON, one a line; without --raw secrets are replaced."""
     which = selection(**filters)
     index = ArchiveIndex(opened_archive(), which)
+    require_topics(index.store, which, index.partitions)
     asyncio.run(_cat(index, which, limit, raw=raw))
 
 
@@ -228,22 +254,38 @@ def verify_(
             read_objects=not quick,
             on_object=lambda _: moved(1),
         )
+    ranges: Mapping[PartitionKey, LiveRange] = {}
     if live:
-        compare_live(result, asyncio.run(_live_ranges(which)))
+        ranges = asyncio.run(_live_ranges(which, load_settings(ArchiveSettings).rule))
+        compare_live(result, ranges)
+    if not result.findings:
+        require_topics(store, which, [*result.partitions, *ranges])
+    if not result.partitions and not as_json:
+        click.echo(_nothing(store))
     _show_proof(result, as_json=as_json)
     context.exit(1 if result.findings else 0)
 
 
-async def _live_ranges(which: Selection) -> dict[PartitionKey, LiveRange]:
+async def _live_ranges(which: Selection, rule: CuttingRule) -> dict[PartitionKey, LiveRange]:
     """Return what the event topics of this environment hold now, of what is selected."""
     settings = KafkaSettings.load()
     pattern = re.compile(archived_topics(settings.environment))
-    async with KafkaAdmin(settings) as admin:
-        names = [name for name in await admin.topics() if pattern.match(name)]
-        places = [place for place in await admin.partitions(names) if which.takes_partition(*place)]
-        first = await admin.beginning_offsets(places)
-        end = await admin.end_offsets(places)
-    return {place: LiveRange(first=first[place], end=end[place]) for place in places}
+    reader = KafkaLogReader(settings)
+    try:
+        async with KafkaAdmin(settings) as admin:
+            names = [name for name in await admin.topics() if pattern.match(name)]
+            found = await admin.partitions(names)
+            places = [place for place in found if which.takes_partition(*place)]
+            first = await admin.beginning_offsets(places)
+            end = await admin.end_offsets(places)
+        open_since = datetime.now(UTC) - rule.window - _CLOSING
+        young = await reader.since(places, milliseconds(open_since) or 0)
+    finally:
+        await reader.close()
+    return {
+        place: LiveRange(first=first[place], end=end[place], is_young=young[place] <= first[place])
+        for place in places
+    }
 
 
 def _show_proof(result: Verification, *, as_json: bool) -> None:
@@ -251,21 +293,28 @@ def _show_proof(result: Verification, *, as_json: bool) -> None:
         click.echo(json.dumps(_proof_fields(result), ensure_ascii=False))
         return
     for (topic, partition), proof in result.partitions.items():
+        if not proof.objects:
+            click.echo(
+                f"{topic}/{partition}: nothing archived yet; the topic has "
+                f"{counted(proof.behind or 0, 'offset')}, younger than SPILE_ARCHIVE_WINDOW_S"
+            )
+            continue
         holes = sum(last - first + 1 for first, last in proof.empty)
+        held = f"{counted(proof.count, 'record')} in {counted(proof.objects, 'object')}"
         facts = [
             f"{topic}/{partition}: offsets {proof.first_offset}-{proof.next_position - 1}",
-            f"{proof.count} records in {proof.objects} objects, {decimal(proof.size_bytes)}",
+            f"{held}, {decimal(proof.size_bytes)}",
         ]
         if holes:
             shown = ", ".join(f"{a}-{b}" if a < b else str(a) for a, b in proof.empty[:_SHOWN])
             more = ", ..." if len(proof.empty) > _SHOWN else ""
-            facts.append(f"{holes} offsets held no record ({shown}{more})")
+            facts.append(f"{counted(holes, 'offset')} held no record ({shown}{more})")
         if proof.behind is not None:
-            facts.append(f"the topic has {proof.behind} offsets more")
+            facts.append(f"the topic has {counted(proof.behind, 'offset')} more")
         click.echo("; ".join(facts))
     for finding in result.findings:
         click.echo(f"FOUND {finding}")
-    click.echo(f"{len(result.findings)} findings" if result.findings else "whole")
+    click.echo(counted(len(result.findings), "finding") if result.findings else "whole")
 
 
 def _proof_fields(result: Verification) -> dict[str, Any]:

@@ -33,12 +33,13 @@ from spile.services.command._archive_options import (
     opened_archive,
     progress_bar,
     record_filters,
+    require_topics,
     selection,
 )
 from spile.services.command._archive_store import StoreTarget
 from spile.services.command._catalogue import chosen_catalogue
 from spile.services.command._options import plain
-from spile.services.persistence import Decoder, SqliteEventStore, store_path
+from spile.services.persistence import Decoder, SqliteEventStore, is_stored, store_path
 from spile.services.runtime import configure_logging
 
 _SHOWN = 20
@@ -56,6 +57,8 @@ class ReplayJob:
         archive: From where.
         which: Which records.
         where: Names the target.
+        into_store: Whether that is an event store, which takes the topics that the persistence
+            worker reads and no others.
         rate: Most records a second.
         limit: Most records.
         resume: File to remember in what was sent.
@@ -64,6 +67,7 @@ class ReplayJob:
     archive: ArchiveStore
     which: Selection
     where: str
+    into_store: bool = False
     rate: float | None = None
     limit: int | None = None
     resume: Path | None = None
@@ -149,9 +153,19 @@ def replay_(
         raise click.UsageError("--resume is for topics: a store knows itself what it has")
     which = selection(**filters)
     topic = None if to_topic is None else full_name(to_topic)
-    where = f"store {location}" if location is not None else f"topic {topic or '(their own)'}"
+    into_store = location is not None
+    where = f"store {location}" if into_store else f"topic {topic or '(their own)'}"
     place = opened_archive()
-    job = ReplayJob(archive=place, which=which, where=where, rate=rate, limit=limit, resume=resume)
+    require_topics(place, which)
+    job = ReplayJob(
+        archive=place,
+        which=which,
+        where=where,
+        into_store=into_store,
+        rate=rate,
+        limit=limit,
+        resume=resume,
+    )
     moves = location is not None and not which.filters_records and not backfill
     if dry_run:
         target: OpenTarget = contextlib.nullcontext()
@@ -159,7 +173,8 @@ def replay_(
         target = open_store_target(store_path(location), moves_offsets=moves)
     else:
         if not yes:
-            click.confirm(f"publish records of {place.place} to {where}?", abort=True)
+            into = "their own topics" if topic is None else where
+            click.confirm(f"publish records of {place.place} to {into}?", abort=True)
         target = open_topic_target(topic)
     result = asyncio.run(run_replay(job, target))
     reader = WORKER if moves else LIVE_READER if location is None else None
@@ -175,6 +190,9 @@ async def run_replay(job: ReplayJob, target: OpenTarget) -> Replay:
         SpileError: As `replay` and the opening of the target.
     """
     index = await asyncio.to_thread(ArchiveIndex, job.archive, job.which)
+    if job.into_store:
+        for topic in sorted(index.leave_out(lambda topic: not is_stored(topic))):
+            click.echo(f"left out: {topic}, which the persistence worker does not store", err=True)
     for problem in index.problems[:_SHOWN]:
         click.echo(f"left out: {problem.what}", err=True)
 

@@ -24,6 +24,7 @@ from spile.services.command._archive_replay import (
     show_replay,
 )
 from spile.services.command._catalogue import chosen_catalogue
+from spile.services.command._options import counted
 from spile.services.persistence import SqliteEventStore, store_path
 from spile.services.runtime import configure_logging
 from spile.spi import PermanentError, UnknownTopicError
@@ -69,7 +70,12 @@ def restore(
     which = selection(topics=topics, partitions=partitions)
     where = "topics" if location is None else f"store {location}"
     job = ReplayJob(
-        archive=opened_archive(), which=which, where=where, rate=rate, limit=None, resume=resume
+        archive=opened_archive(),
+        which=which,
+        where=where,
+        into_store=location is not None,
+        rate=rate,
+        resume=resume,
     )
     result = asyncio.run(_restore(job, location, into_existing=into_existing))
     # Topics that were made anew count from 0 again: the archive's offsets say nothing about them.
@@ -100,10 +106,11 @@ async def _require_chain(job: ReplayJob) -> None:
     if not proof.partitions:
         raise click.ClickException(f"archive {job.archive.place} holds nothing of what is meant")
     for finding in proof.findings[:_SHOWN]:
-        click.echo(f"left out: {finding}" if finding.is_stray else str(finding), err=True)
+        click.echo(f"left out: {finding}" if finding.is_stray else f"FOUND {finding}", err=True)
     if count := sum(not finding.is_stray for finding in proof.findings):
         raise click.ClickException(
-            f"archive {job.archive.place} is not whole ({count} findings), nothing was restored; "
+            f"archive {job.archive.place} is not whole ({counted(count, 'finding')} in its ranges; "
+            "`spile archive verify` also reads the objects), nothing was restored; "
             "`spile archive replay` takes what is there up to the first gap"
         )
 

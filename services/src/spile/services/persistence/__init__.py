@@ -14,7 +14,12 @@ from spile.services.persistence._values import (
     StoredEvent,
     StoreUnavailableError,
 )
-from spile.services.persistence._worker import GROUP, event_topics, persistence_worker
+from spile.services.persistence._worker import (
+    GROUP,
+    event_topics,
+    is_stored,
+    persistence_worker,
+)
 from spile.services.persistence.handler import PersistenceHandler
 from spile.services.persistence.store import SqliteEventStore
 
@@ -35,6 +40,7 @@ __all__ = [
     "StoredEvent",
     "event_topics",
     "is_made",
+    "is_stored",
     "persistence_worker",
     "store_path",
 ]

@@ -32,6 +32,17 @@ def event_topics(environment: str) -> str:
     return rf"^{base}(\.{GROUP}\.retry\.[0-9])?$"
 
 
+def is_stored(topic: str) -> bool:
+    """
+    Say whether the worker of a topic's environment stores what the topic holds.
+
+    Args:
+        topic: Full name.
+    """
+    environment = topic.partition(".")[0]
+    return re.search(event_topics(environment), topic) is not None
+
+
 @contextlib.asynccontextmanager
 async def persistence_worker(
     settings: WorkerSettings,

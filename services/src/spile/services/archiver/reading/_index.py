@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -82,6 +82,18 @@ class ArchiveIndex:
         self.partitions: Mapping[PartitionKey, Sequence[int]] = {
             partition: sorted(found[partition]) for partition in sorted(found)
         }
+
+    def leave_out(self, unwanted: Callable[[str], bool]) -> set[str]:
+        """
+        Forget topics; return which.
+
+        Args:
+            unwanted: Says of a full name whether it goes.
+        """
+        gone = {topic for topic, _ in self.partitions if unwanted(topic)}
+        kept = {key: starts for key, starts in self.partitions.items() if key[0] not in gone}
+        self.partitions = kept
+        return gone
 
     def manifests(
         self, partition: PartitionKey, *, position: int = 0
