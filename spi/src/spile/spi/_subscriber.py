@@ -46,6 +46,16 @@ class ProtocolSubscription(Protocol):
         """
         ...
 
+    def assignment(self, partition: PartitionKey) -> object | None:
+        """
+        Return what stands for the present assignment of a partition.
+
+        It is the same object for as long as the partition is held, another one when it was taken
+        away and came back, and None while it is not held. Who works on records after the handler
+        has returned sees by it which of them are somebody else's now.
+        """
+        ...
+
     async def lag(self) -> Mapping[PartitionKey, int]:
         """Return, for each assigned partition, the records behind the end of the log."""
         ...

@@ -287,6 +287,10 @@ class Subscription(ProtocolSubscription):
         """Say whether another member had committed more, of what this one is late with."""
         return self._offsets is None and offset <= self._source.taken_over(partition)[0]
 
+    def assignment(self, partition: PartitionKey) -> object | None:
+        """Return what stands for the present assignment; see `ProtocolSubscription`."""
+        return self._held.get(partition)
+
     async def lag(self) -> Mapping[PartitionKey, int]:
         """Return, for each assigned partition, the records behind the end of the log."""
         return await self._source.lag()
