@@ -9,11 +9,9 @@ from uuid import UUID, uuid4, uuid5
 import pytest
 
 from spile.adapters.dead_letters import DeadLetterQueue
-from spile.adapters.delivery import Backoff, OutgoingEvent, OutgoingRecord
-from spile.adapters.memory import MemoryCluster, MemoryEventBus
-from spile.adapters.publishing import EventPublisher
-from spile.adapters.requesting import AGENT_ROUTING, CODE_ANALYSIS, RequestClient, Responder
-from spile.adapters.subscribing import SubscriptionOptions
+from spile.adapters.delivery import OutgoingEvent, OutgoingRecord
+from spile.adapters.memory import MemoryCluster
+from spile.adapters.requesting import AGENT_ROUTING, CODE_ANALYSIS, RequestClient
 from spile.spi import (
     BrokerUnavailableError,
     ClosedError,
@@ -25,7 +23,7 @@ from spile.spi import (
     UndecodableError,
     UnknownTopicError,
 )
-from spile.topics import TICK, decode_envelope, default_catalogue
+from spile.topics import TICK, decode_envelope
 from spile.topics.events.requests import (
     AgentRecommendation,
     AgentRoutingCompleted,
@@ -38,8 +36,6 @@ from spile.topics.events.requests import (
 
 STEM = "dev.archon-intelligence.intelligence.code-analysis"
 ASKED, COMPLETED, FAILED = (f"{STEM}-{step}.v1" for step in ("requested", "completed", "failed"))
-QUICK = Backoff(initial_s=0.002, factor=1.0, max_s=0.002, jitter=0.0)
-OPTIONS = SubscriptionOptions(poll_timeout_s=0.02, commit_interval_s=0.005, backoff=QUICK)
 
 
 def question(path="a.py", **more):
@@ -50,64 +46,6 @@ async def analyse(request):
     """The least handler: one pattern named after the path."""
     pattern = CodePattern(name=request.source_path or "none")
     return CodeAnalysisCompleted(patterns=[pattern], query_time_ms=1, total_count=1)
-
-
-class Stage:
-    """A cluster, a bus, and clients and responders on it."""
-
-    def __init__(self, stack):
-        self.stack = stack
-        self.catalogue = default_catalogue()
-        self.cluster = MemoryCluster.of_catalogue(self.catalogue, "dev")
-        self.bus = MemoryEventBus(self.cluster, options=OPTIONS)
-        self.publisher = self.make_publisher("asker")
-
-    def make_publisher(self, service):
-        return EventPublisher(
-            self.cluster.sender(), self.catalogue, environment="dev", service=service
-        )
-
-    async def client(self, trio=CODE_ANALYSIS, **more):
-        client = RequestClient(
-            trio,
-            publisher=self.publisher,
-            open_reader=self.cluster.reader,
-            catalogue=self.catalogue,
-            environment="dev",
-            **more,
-        )
-        return await self.stack.enter_async_context(client)
-
-    async def responder(self, handler=analyse, trio=CODE_ANALYSIS, **more):
-        responder = Responder(
-            trio,
-            handler,
-            bus=more.pop("bus", self.bus),
-            group="analysers",
-            publisher=more.pop("publisher", self.publisher),
-            catalogue=self.catalogue,
-            environment="dev",
-            backoff=QUICK,
-            **more,
-        )
-        return await self.stack.enter_async_context(responder)
-
-    def committed(self):
-        return sum(self.cluster.committed("analysers").values())
-
-    async def until(self, condition):
-        async with asyncio.timeout(5):
-            while not condition():  # noqa: ASYNC110 - conditions over foreign state
-                await asyncio.sleep(0.002)
-
-
-@pytest.fixture
-async def stage():
-    async with contextlib.AsyncExitStack() as stack:
-        made = Stage(stack)
-        stack.push_async_callback(made.bus.close)
-        yield made
-        made.cluster.faults.clear()
 
 
 async def test_answer(stage):
@@ -311,9 +249,9 @@ async def test_late_and_repeated_answers_are_dropped(stage):
     client = await stage.client()
     with pytest.raises(TimeoutError):
         await client.request(question(), timeout_ms=10)
+    late = decode_envelope(stage.cluster.records(ASKED)[0].value)
     await stage.responder()
     await client.request(question("c.py"))
-    late = decode_envelope(stage.cluster.records(ASKED)[0].value)
     answer = CodeAnalysisCompleted(patterns=[], query_time_ms=1, total_count=0)
     event = OutgoingEvent(
         event_type="CODE_ANALYSIS_COMPLETED",

@@ -14,10 +14,11 @@ from pydantic import BaseModel
 
 from spile.adapters.delivery import Backoff, OutgoingEvent
 from spile.adapters.publishing import EventPublisher, Fate
-from spile.adapters.requesting._progress import Patience
+from spile.adapters.requesting._failures import failure_of, one_line, refused, too_late
+from spile.adapters.requesting._in_hand import Patience
 from spile.adapters.requesting._trio import Answer, Asked, Form, Trio
 from spile.spi import (
-    PermanentError,
+    ClosedError,
     RequestFailedError,
     RetriableError,
     SpileError,
@@ -33,7 +34,6 @@ RequestHandler: TypeAlias = Callable[[Asked], Awaitable[Answer]]
 _ANSWER_IDS: Final = UUID("0b1c7a52-7d5f-5c0e-9a55-2f6a8d1f3c47")
 _NAMESPACE: Final = _ANSWER_IDS.bytes
 _LEAST_ATTEMPTS: Final = 5
-_TEXT_LIMIT: Final = 1000
 
 
 class Answering(Generic[Asked, Answer]):
@@ -46,7 +46,6 @@ class Answering(Generic[Asked, Answer]):
         publisher: Sends the answers.
         routes: Where answers and failures go.
         backoff: Waits between attempts to send one answer.
-        most_s: Longest that a handler may take, whatever the caller allows.
     """
 
     def __init__(
@@ -57,7 +56,6 @@ class Answering(Generic[Asked, Answer]):
         publisher: EventPublisher,
         routes: tuple[Route, Route],
         backoff: Backoff,
-        most_s: float,
     ) -> None:
         self._trio = trio
         self._handler = handler
@@ -67,12 +65,8 @@ class Answering(Generic[Asked, Answer]):
             Form(routes[0].contract, trio.completed),
             Form(routes[1].contract, trio.failed),
         )
+        self._answers = (trio.completed, trio.failed)
         self._backoff = backoff
-        self._most_s = most_s
-
-    def limit_s(self, left_s: float) -> float:
-        """Return how long a handler may take whose caller waits so many seconds more."""
-        return min(left_s, self._most_s)
 
     async def run(
         self, request: Asked, patience: Patience, *, limit_s: float
@@ -89,17 +83,20 @@ class Answering(Generic[Asked, Answer]):
         is_ended = False
         try:
             try:
-                return await self._handler(request)
+                answer = await self._handler(request)
             finally:
                 is_ended = patience.end()
+            if isinstance(answer, self._answers):
+                return answer
+            error: Exception = self._is_no_answer(answer)
         except RequestFailedError as exc:
-            error: Exception = exc
+            error = exc
         except TimeoutError as exc:
-            error = _too_late(limit_s) if patience.expired else exc
+            error = too_late(limit_s) if patience.expired else exc
         except asyncio.CancelledError as exc:
             task = asyncio.current_task()
             if is_ended:
-                error = _too_late(limit_s)
+                error = too_late(limit_s)
             elif task is None or task.cancelling():
                 raise
             else:
@@ -115,17 +112,13 @@ class Answering(Generic[Asked, Answer]):
         """Return the answer that says what went wrong."""
         if not isinstance(error, RequestFailedError):
             log.warning("request failed", trio=self._trio.name, error_type=type(error).__name__)
-            error = RequestFailedError(
-                f"{type(error).__name__}: {error}",
-                code=_code(error),
-                retriable=isinstance(error, RetriableError),
-            )
-        return self._trio.failed(
-            error_code=error.code,
-            error_message=str(error)[:_TEXT_LIMIT],
-            retryable=error.retriable,
-            error_details=None if error.details is None else dict(error.details),
-            processing_time_ms=processing_time_ms,
+        return failure_of(self._trio.failed, error, processing_time_ms)
+
+    def _is_no_answer(self, answer: object) -> RequestFailedError:
+        wanted = self._trio.completed.__name__
+        return RequestFailedError(
+            f"the handler returned {type(answer).__name__}, it must return {wanted}",
+            code="INVALID_ANSWER",
         )
 
     async def send(
@@ -136,7 +129,7 @@ class Answering(Generic[Asked, Answer]):
         request_id: str,
         until: float,
         fate: Fate | None = None,
-    ) -> bool:
+    ) -> BaseModel | None:
         """
         Publish an answer; returns once it is acknowledged, or nobody can want it any more.
 
@@ -151,44 +144,63 @@ class Answering(Generic[Asked, Answer]):
             fate: What became of a first attempt.
 
         Returns:
-            Whether it is acknowledged.
+            What is acknowledged: the answer, or the failure that it became; None when nobody can
+            want it any more.
+
+        Raises:
+            ClosedError: The publisher is closed.
+            SpileError: The bus refuses even the failure; another attempt cannot help.
         """
-        event = self.event(answer, correlation_id, request_id)
-        attempt = 0
+        attempt, is_replaced = 0, False
         while True:
             attempt += 1
             if fate is None:
-                fate = await self._attempt(event)
+                fate = await self._attempt(answer, correlation_id, request_id)
             if fate is True:
-                return True
+                return answer
             if isinstance(fate, RetriableError):
                 log.warning("answer not sent", trio=self._trio.name, error=str(fate))
             elif fate is not False:
-                if isinstance(answer, FailedRequest) or not isinstance(fate, PermanentError):
-                    log.error("no answer can be sent", trio=self._trio.name, error=str(fate))
-                    return False
+                if is_replaced or isinstance(fate, ClosedError):
+                    raise fate
+                is_replaced = True
                 answer = self.failure(
-                    RequestFailedError(f"the answer was refused: {fate}", code="INVALID_ANSWER")
+                    RequestFailedError(
+                        f"the answer was refused: {one_line(fate)}", code="INVALID_ANSWER"
+                    )
                 )
-                event, fate = self.event(answer, correlation_id, request_id), None
+                fate = None
                 continue
             if attempt >= _LEAST_ATTEMPTS and asyncio.get_running_loop().time() > until:
-                return False
+                return None
             await asyncio.sleep(self._backoff.delay(attempt))
             fate = None
 
-    def send_soon(self, event: OutgoingEvent, told: Callable[[Fate], None]) -> None:
+    def send_soon(
+        self,
+        answer: BaseModel,
+        told: Callable[[Fate], None],
+        *,
+        correlation_id: str,
+        request_id: str,
+    ) -> None:
         """Publish an answer with all of this turn of the loop; a failure is for `send` to mend."""
         try:
-            self._publisher.publish_soon(event, told)
+            self._publisher.publish_soon(self.event(answer, correlation_id, request_id), told)
         except SpileError as exc:
             told(exc)
+        except Exception as exc:  # noqa: BLE001 - what a payload does when it is read ends in a failed answer
+            told(refused(exc))
 
-    async def _attempt(self, event: OutgoingEvent) -> Fate:
+    async def _attempt(self, answer: BaseModel, correlation_id: str, request_id: str) -> Fate:
         try:
-            return await self._publisher.publish_event(event)
+            return await self._publisher.publish_event(
+                self.event(answer, correlation_id, request_id)
+            )
         except SpileError as exc:
             return exc
+        except Exception as exc:  # noqa: BLE001 - as in `send_soon`
+            return refused(exc)
 
     def event(self, answer: BaseModel, correlation_id: str, request_id: str) -> OutgoingEvent:
         """Return an answer as an event."""
@@ -214,11 +226,3 @@ def answer_id(request_id: str) -> str:
     text = hashlib.sha1(name, usedforsecurity=False).hexdigest()
     variant = "89ab"[int(text[16], 16) & 3]
     return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
-
-
-def _too_late(limit_s: float) -> RequestFailedError:
-    return RequestFailedError(f"not done within {limit_s:.3f} s", code="TIMEOUT", retriable=True)
-
-
-def _code(error: Exception) -> str:
-    return "TIMEOUT" if isinstance(error, TimeoutError) else "INTERNAL_ERROR"

@@ -26,3 +26,8 @@ RESPONSES = Counter(
     ["trio", "outcome"],
 )
 RESPONSES_RUNNING = Gauge("spile_responses_running", "Requests in the hands of handlers", ["trio"])
+RESPONSES_RECLOCKED = Counter(
+    "spile_responses_reclocked",
+    "Requests whose record time cannot be, judged by their arrival: clocks disagree",
+    ["trio"],
+)

@@ -9,6 +9,8 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from spile.adapters.requesting._failures import check_failed_model
+from spile.spi import ConfigurationError
 from spile.topics import Catalogue, EventContract, Route
 from spile.topics.events.requests import (
     AgentRoutingCompleted,
@@ -42,7 +44,11 @@ class Trio(Generic[Asked, Answer]):
         name: UPPER_SNAKE_CASE, such as `CODE_ANALYSIS`.
         requested: Payload of a request.
         completed: Payload of an answer.
-        failed: Payload of the answer that says why there is none.
+        failed: Payload of the answer that says why there is none: a `FailedRequest`, or derived
+            from it with fields that have defaults.
+
+    Raises:
+        ConfigurationError: The failed model cannot hold what a responder sends.
     """
 
     name: str
@@ -50,17 +56,32 @@ class Trio(Generic[Asked, Answer]):
     completed: type[Answer]
     failed: type[FailedRequest]
 
+    def __post_init__(self) -> None:
+        check_failed_model(self.name, self.failed)
+
     def routes(self, catalogue: Catalogue, environment: str) -> tuple[Route, Route, Route]:
         """
         Return where requests, answers and failures go.
 
         Raises:
             UnknownTopicError: The catalogue does not hold all three.
+            ConfigurationError: It holds one of them with another model.
         """
         requested, completed, failed = (
             catalogue.resolve(f"{self.name}_{step}", environment=environment, service=self.name)
             for step in ("REQUESTED", "COMPLETED", "FAILED")
         )
+        for route, model in (
+            (requested, self.requested),
+            (completed, self.completed),
+            (failed, self.failed),
+        ):
+            held = route.contract.model
+            if held is None or not issubclass(held, model):
+                raise ConfigurationError(
+                    f"{route.event_type} is {'any JSON' if held is None else held.__name__} in the "
+                    f"catalogue, the trio {self.name} says {model.__name__}"
+                )
         return requested, completed, failed
 
     def timeout_ms(self, request: BaseModel) -> int:

@@ -1,47 +1,13 @@
-"""Requests in hand, and which of a partition are settled when they end in any order."""
+"""Requests in hand, and the patience with their handlers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from spile.adapters.requesting._line import Arrival
 from spile.spi import ProtocolRecord
-
-
-class Progress:
-    """
-    Requests of one partition between their arrival and their end, in the order of the log.
-
-    A partition that is given up and assigned anew begins with an offset that was seen already; use
-    another object then, so that the ends of the old requests count for nothing.
-    """
-
-    __slots__ = ("_ended", "_last", "_open")
-
-    def __init__(self) -> None:
-        self._open: deque[int] = deque()
-        self._ended: set[int] = set()
-        self._last = -1
-
-    def follows(self, offset: int) -> bool:
-        """Say whether an offset comes after all that began."""
-        return offset > self._last
-
-    def begin(self, offset: int) -> None:
-        """Note that a request is in hand."""
-        self._open.append(offset)
-        self._last = offset
-
-    def end(self, offset: int) -> int | None:
-        """Note that a request is settled; the offset to read next, when that moved."""
-        self._ended.add(offset)
-        moved: int | None = None
-        while self._open and self._open[0] in self._ended:
-            moved = self._open.popleft()
-            self._ended.discard(moved)
-        return None if moved is None else moved + 1
 
 
 class Patience:
@@ -83,6 +49,11 @@ class InHand:
     One request from its arrival to the acknowledgement of its answer.
 
     Attributes:
+        record: As it stands in the log.
+        arrival: When it came.
+        request: Its payload.
+        request_id: Its event id.
+        correlation_id: What its caller knows the answer by.
         limit_s: How long the handler may take.
         until: Loop time at which the caller is gone.
         patience: Ends the handler.
@@ -90,11 +61,11 @@ class InHand:
     """
 
     __slots__ = (
+        "arrival",
         "correlation_id",
         "is_handled",
         "limit_s",
         "patience",
-        "progress",
         "record",
         "request",
         "request_id",
@@ -104,7 +75,7 @@ class InHand:
     def __init__(
         self,
         record: ProtocolRecord,
-        progress: Progress,
+        arrival: Arrival,
         *,
         request: Any,
         request_id: str,
@@ -113,7 +84,7 @@ class InHand:
         until: float,
     ) -> None:
         self.record = record
-        self.progress = progress
+        self.arrival = arrival
         self.request = request
         self.request_id = request_id
         self.correlation_id = correlation_id
