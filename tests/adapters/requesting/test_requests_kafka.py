@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections import Counter
 from itertools import chain
 
 import pytest
@@ -17,6 +19,7 @@ from spile.adapters.kafka import (
     create_publisher,
 )
 from spile.adapters.requesting import RequestClient, Responder, Trio
+from spile.spi import DeliveryTimeoutError
 from spile.topics import Catalogue, TopicSpec, plan
 from spile.topics.events.requests import (
     CodeAnalysisCompleted,
@@ -81,7 +84,7 @@ class Stage:
         )
         return await self.stack.enter_async_context(client)
 
-    async def responder(self, handler):
+    async def responder(self, handler, **more):
         adapter = KafkaEventBusAdapter(self.settings, self.catalogue)
         responder = Responder(
             self.trio,
@@ -91,6 +94,7 @@ class Stage:
             publisher=await self.publisher("answerer"),
             catalogue=self.catalogue,
             environment="test",
+            **more,
         )
         return await self.stack.enter_async_context(responder)
 
@@ -148,3 +152,41 @@ async def test_a_responder_that_ends_is_followed(stage):
     await first.close()
     await stage.responder(answer)
     assert (await asked).total_count == 7
+
+
+async def test_a_second_responder_takes_over_what_waits(stage):
+    """What waits in one responder is handled once when another one joins."""
+    calls = Counter()
+
+    async def slow(request):
+        calls[request.source_path] += 1
+        await asyncio.sleep(0.05)
+        return await answer(request)
+
+    client = await stage.client()
+    await stage.responder(slow, concurrency=5)
+    asked = [
+        asyncio.ensure_future(client.request(question(number), timeout_ms=60_000))
+        for number in range(300)
+    ]
+    async with asyncio.timeout(30):
+        while len(calls) < 10:  # noqa: ASYNC110 - a foreign state
+            await asyncio.sleep(0.01)
+    second = await stage.responder(slow, concurrency=5)
+    told = await asyncio.gather(*asked)
+    assert [one.total_count for one in told] == list(range(300))
+    assert second.counts.completed > 0
+    # Besides those that the first had in hand when the second came, one commit's worth of answers.
+    assert sum(calls.values()) <= 320
+
+
+async def test_a_clock_that_is_ahead(stage):
+    """A responder whose clock is an hour ahead answers what came since it last read to the end."""
+    client = await stage.client()
+    await stage.responder(answer, clock=lambda: time.time() + 3600, look_every_s=0.1)
+    for number in range(100):
+        with contextlib.suppress(DeliveryTimeoutError):
+            await client.request(question(number), timeout_ms=1000)
+            break
+    answers = [await client.request(question(number), timeout_ms=5000) for number in range(20)]
+    assert [one.total_count for one in answers] == list(range(20))
