@@ -396,7 +396,12 @@ async def test_people_find_letters(stage, spile):
 
 async def test_letters_fit_a_terminal(stage, spile, monkeypatch):
     """On 80 columns nothing is lost: names and numbers are whole, and the error is told."""
-    for name, value in {"TTY_COMPATIBLE": "1", "TERM": "dumb", "COLUMNS": "80"}.items():
+    for name, value in {
+        "TTY_COMPATIBLE": "1",
+        "TERM": "dumb",
+        "COLUMNS": "80",
+        "LINES": "9",
+    }.items():
         monkeypatch.setenv(name, value)
     _, broken = await _bury_four(stage)
     listed = (await spile("list", stage.topic)).stdout.splitlines()

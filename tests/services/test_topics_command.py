@@ -83,6 +83,7 @@ def test_list_is_whole_in_a_pipe_and_fits_a_terminal(spile, monkeypatch):
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("LINES", "9")
     shown = spile("list").stdout.splitlines()
     assert max(map(len, shown)) <= 60
     assert name in shown

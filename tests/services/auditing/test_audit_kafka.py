@@ -70,6 +70,7 @@ def environment(kafka, tmp_path):
         "SPILE_AUDIT_EVERY_S": "3600",
         # A terminal of this width, without colours.
         "COLUMNS": "100",
+        "LINES": "9",
         "TTY_COMPATIBLE": "1",
         "TERM": "dumb",
     }
@@ -157,7 +158,7 @@ async def test_a_killed_publisher_and_a_deleted_row(
     with closing(sqlite3.connect(tmp_path / "events.db")) as database:
         database.execute("DELETE FROM events WHERE seq = 2")
         database.commit()
-    arguments = ("--since", "30m", "--grace", "0s", "--topic", topic)
+    arguments = ("--since", "30m", "--grace", "0", "--topic", topic)
     code, out = await asyncio.to_thread(audit, environment, *arguments)
     assert code == 1
     assert "1 missing in store" in out
