@@ -114,6 +114,16 @@ def test_a_request_is_answered_as_the_guide_says(shell):
             process.kill()
 
 
+@pytest.mark.kafka
+def test_a_trio_of_ones_own_works_as_the_guide_says(shell):
+    """Its topics are made from its catalogue; an answer and a failure arrive."""
+    spile = str(Path(sys.executable).parent / "spile")
+    shell.run("env", "SPILE_CATALOGUE=prices:catalogue", spile, "topics", "apply")
+    said = shell.run(sys.executable, "prices.py").splitlines()
+    assert "salt: 2.5" in said
+    assert "UNKNOWN_ITEM: no gold here" in said
+
+
 def test_every_snippet_of_a_guide_says_what_it_needs():
     """The guides for subscribers use no name that they neither import nor define."""
     for page in ("docs/subscribing.md", "docs/retries.md", "docs/requests.md"):
