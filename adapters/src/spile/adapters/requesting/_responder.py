@@ -8,17 +8,16 @@ from collections.abc import Callable, Sequence
 from typing import Final, Generic, Self
 
 import structlog
-from pydantic import BaseModel
 
 from spile.adapters.dead_letters import DeadLetterQueue
 from spile.adapters.delivery import Backoff, Tasks
-from spile.adapters.publishing import EventPublisher, Fate
-from spile.adapters.requesting._answered import Answered
+from spile.adapters.publishing import EventPublisher
 from spile.adapters.requesting._answering import Answering, RequestHandler
 from spile.adapters.requesting._in_hand import InHand, set_timers
 from spile.adapters.requesting._line import Arrival, Line
 from spile.adapters.requesting._reading import RequestReader
 from spile.adapters.requesting._refusing import Refusing
+from spile.adapters.requesting._settling import Settling
 from spile.adapters.requesting._tally import ResponderCounts, Tally
 from spile.adapters.requesting._trio import Answer, Asked, Trio
 from spile.adapters.wire import Opener
@@ -35,7 +34,6 @@ from spile.topics import TICK, Catalogue
 
 log = structlog.get_logger(__name__)
 
-_REMEMBERED: Final = 10_000
 _CLOSE_LIMIT_S: Final = 20.0
 
 
@@ -90,28 +88,34 @@ class Responder(Generic[Asked, Answer]):
     ) -> None:
         requested, completed, failed = trio.routes(catalogue, environment)
         backoff, opener = backoff or Backoff(), opener or Opener()
-        self._trio = trio
+        self._name = trio.name
         self._topic = requested.topic
         self._bus = bus
         self._group = group
         self._reader = RequestReader(
             trio, catalogue, opener=opener, backoff=backoff, most_s=most_s, clock=clock
         )
-        self._answering = Answering(
+        answering = Answering(
             trio, handler, publisher=publisher, routes=(completed, failed), backoff=backoff
         )
         self._refusing = Refusing(
-            self._answering, dead_letters=dead_letters, group=group, backoff=backoff
+            answering, dead_letters=dead_letters, group=group, backoff=backoff
         )
         self._tasks = Tasks(self._broken)
+        self._settling = Settling(
+            answering,
+            self._refusing,
+            self._tasks,
+            completed=trio.completed,
+            most=concurrency,
+            on_end=self._ended,
+        )
         self._concurrency = concurrency
         self._look_every_s = look_every_s
         self._line = Line(self._assignment)
         self._tally = Tally(trio.name)
-        self._answered = Answered(_REMEMBERED + concurrency)
         self._held_back = False
         self._closing = False
-        self._is_closed = False
         self._begun = asyncio.Event()
         self._subscription: ProtocolSubscription | None = None
         self._failure: BaseException | None = None
@@ -163,7 +167,7 @@ class Responder(Generic[Asked, Answer]):
             log.warning(
                 "requests still run, they will be handled again", requests=self._tally.running
             )
-        self._is_closed = True
+        self._settling.close()
         await self._tasks.close()
         await subscription.close()
 
@@ -195,81 +199,21 @@ class Responder(Generic[Asked, Answer]):
             record, arrival = waiting
             self._tally.begin()
             taken = self._reader.at_once(record, arrival)
-            if taken is None or taken.request_id in self._answered:
+            if taken is None or self._settling.knows(taken.request_id):
                 self._tasks.start(self._serve(record, arrival), "request")
             elif taken.limit_s <= 0:
                 self._note(record, arrival, "expired")
                 self._tally.end()
             else:
-                self._answered.begin(taken.request_id)
-                taken.patience.task = self._tasks.start(self._handle(taken), "request")
+                self._settling.begin(taken)
                 begun.append(taken)
         if begun:
             asyncio.get_running_loop().call_soon(set_timers, begun)
 
-    async def _handle(self, taken: InHand) -> None:
-        """Call the handler and hand its answer to the publisher, which sends those that meet."""
-        try:
-            answer = await self._answering.run(taken.request, taken.patience, limit_s=taken.limit_s)
-        except BaseException:
-            self._dropped(taken)
-            raise
-        taken.is_handled = True
-        self._answering.send_soon(
-            answer,
-            lambda fate: self._sent(taken, answer, fate),
-            correlation_id=taken.correlation_id,
-            request_id=taken.request_id,
-        )
-
-    def _sent(self, taken: InHand, answer: BaseModel, fate: Fate) -> None:
-        if fate is True:
-            self._answered.settle(taken.request_id, acknowledged=True)
-            self._settled(taken, self._outcome(answer))
-        elif self._is_closed:
-            self._dropped(taken)
-        else:
-            self._tasks.start(self._send_again(taken, answer, fate), "answer")
-
-    async def _send_again(self, taken: InHand, answer: BaseModel, fate: Fate) -> None:
-        try:
-            outcome = await self._send(taken, answer, fate)
-        except BaseException:
-            self._dropped(taken)
-            raise
-        self._settled(taken, outcome)
-
-    async def _send(self, taken: InHand, answer: BaseModel, fate: Fate | None = None) -> str:
-        """Bring an answer to the bus, or its request to the dead letters; say what came of it."""
-        sent: BaseModel | None = None
-        try:
-            sent = await self._answering.send(
-                answer,
-                correlation_id=taken.correlation_id,
-                request_id=taken.request_id,
-                until=taken.until,
-                fate=fate,
-            )
-        except ClosedError:
-            raise
-        except SpileError as exc:
-            await self._refusing.give_up(taken.record, exc)
-        finally:
-            self._answered.settle(taken.request_id, acknowledged=sent is not None)
-        return "unanswered" if sent is None else self._outcome(sent)
-
-    def _outcome(self, answer: BaseModel) -> str:
-        return "completed" if isinstance(answer, self._trio.completed) else "failed"
-
-    def _dropped(self, taken: InHand) -> None:
-        """Let go of a request that comes again."""
-        taken.is_handled = True
-        self._answered.settle(taken.request_id, acknowledged=False)
-        self._let_next()
-
-    def _settled(self, taken: InHand, outcome: str) -> None:
-        """Note that nothing is left to do for a request."""
-        self._note(taken.record, taken.arrival, outcome)
+    def _ended(self, taken: InHand, outcome: str | None) -> None:
+        """Note that nothing is left to do for a request, or that it comes again."""
+        if outcome is not None:
+            self._note(taken.record, taken.arrival, outcome)
         self._let_next()
 
     def _let_next(self) -> None:
@@ -286,7 +230,7 @@ class Responder(Generic[Asked, Answer]):
         if outcome == "expired" and is_first:
             log.warning(
                 "request had expired before it began, further ones are only counted",
-                trio=self._trio.name,
+                trio=self._name,
                 partition=record.partition,
                 offset=record.offset,
                 record_time_ms=record.timestamp,
@@ -323,17 +267,7 @@ class Responder(Generic[Asked, Answer]):
             return "unreadable"
         if taken.limit_s <= 0:
             return "expired"
-        if await self._answered.was_answered(taken.request_id):
-            return "repeated"
-        self._answered.begin(taken.request_id)
-        try:
-            taken.patience.task = asyncio.current_task()
-            taken.patience.set_timer(taken.limit_s)
-            answer = await self._answering.run(taken.request, taken.patience, limit_s=taken.limit_s)
-        except BaseException:
-            self._answered.settle(taken.request_id, acknowledged=False)
-            raise
-        return await self._send(taken, answer)
+        return await self._settling.settle(taken)
 
     async def _look(self) -> None:
         """Note now and then where the log ends; ends by cancelling."""
@@ -342,12 +276,14 @@ class Responder(Generic[Asked, Answer]):
             try:
                 self._line.mark(await self._subscribed.lag(), at)
             except SpileError as exc:
-                log.debug("end of the log not seen", trio=self._trio.name, error=str(exc))
+                log.debug("end of the log not seen", trio=self._name, error=str(exc))
             await asyncio.sleep(self._look_every_s)
 
     def _broken(self, error: BaseException) -> None:
         """End because of what no answer can tell; the offset is kept: the request comes again."""
-        log.error("request not settled", trio=self._trio.name, error=repr(error))
+        log.error("request not settled", trio=self._name, error=repr(error))
         if self._failure is None and self._subscription is not None:
             self._failure = error
+            self._closing = True
+            self._line.clear()
             self._tasks.start(self._subscription.close(), "end of responder")
