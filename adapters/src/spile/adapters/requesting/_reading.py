@@ -86,27 +86,29 @@ class RequestReader(Generic[Asked, Answer]):
     def _in_hand(self, event: ReceivedEvent, arrival: Arrival) -> InHand:
         correlation_id, request_id = _ids(event)
         now = asyncio.get_running_loop().time()
-        left_s = self._left_s(event, arrival, now)
+        request = event.payload  # is read each time that it is asked for
+        left_s = self._left_s(event.record, arrival, now, self._trio.timeout_ms(request) / 1000)
         return InHand(
             event.record,
             arrival,
-            request=event.payload,
+            request=request,
             request_id=request_id,
             correlation_id=correlation_id,
             limit_s=min(left_s, self._most_s),
             until=now + left_s,
         )
 
-    def _left_s(self, event: ReceivedEvent, arrival: Arrival, now: float) -> float:
+    def _left_s(
+        self, record: ProtocolRecord, arrival: Arrival, now: float, timeout_s: float
+    ) -> float:
         """
         Return how long the caller still waits, by the record's time where that is possible.
 
         A request is not younger than its stay here, and not older than the last look at the end of
         the log before it: what the clocks of two machines say otherwise does not count.
         """
-        timeout_s = self._trio.timeout_ms(event.payload) / 1000
         most_s = timeout_s - (now - arrival.at)
-        written_ms = event.record.timestamp
+        written_ms = record.timestamp
         if written_ms < 0:  # the log has none
             return most_s
         stated_s = written_ms / 1000 + timeout_s - self._clock()
