@@ -9,7 +9,7 @@ import pytest
 
 from spile.adapters.dead_letters import DeadLetter, DeadLetterQueue
 from spile.adapters.memory import MemoryCluster
-from spile.services.command._dlq_edit import check, edited_copy, with_changes
+from spile.services.command.dlq._edit import check, edited_copy, with_changes
 from spile.spi import MessageTooLargeError
 from spile.topics import default_catalogue
 

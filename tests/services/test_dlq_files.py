@@ -9,10 +9,10 @@ import pytest
 
 from spile.adapters.dead_letters import DeadLetter
 from spile.adapters.delivery import Record
-from spile.services.command import _dlq_files
-from spile.services.command._dlq_edit import check, edited_copy, with_changes
-from spile.services.command._dlq_files import KeptFileError, LetterFile, read_lines
-from spile.services.command._dlq_view import LetterView, escaped
+from spile.services.command.dlq import _files
+from spile.services.command.dlq._edit import check, edited_copy, with_changes
+from spile.services.command.dlq._files import KeptFileError, LetterFile, read_lines
+from spile.services.command.dlq._view import LetterView, escaped
 from spile.topics import default_catalogue
 from spile.topics.redaction import default_redactor
 
@@ -59,10 +59,8 @@ async def test_two_files_of_one_second_are_two(tmp_path):
 
 async def test_a_file_that_changed_is_noticed(tmp_path, monkeypatch):
     """When what is read back is not what was written, the purge ends before it marks anything."""
-    genuine = _dlq_files.line_of
-    monkeypatch.setattr(
-        _dlq_files, "line_of", lambda record: genuine(record).replace(b"AP97", b"AAAA")
-    )
+    genuine = _files.line_of
+    monkeypatch.setattr(_files, "line_of", lambda record: genuine(record).replace(b"AP97", b"AAAA"))
     with pytest.raises(KeptFileError, match="nothing was purged"):
         await LetterFile(tmp_path, QUEUE).keep(_letters(RECORD))
 
@@ -77,7 +75,8 @@ async def test_a_folder_that_cannot_be_written_is_said(tmp_path):
 def test_changes_by_path():
     """Members are set by path, in objects and lists; the rest stays."""
     value = b'{"payload":{"list":[{"a":1}],"b":2},"version":"v1"}'
-    changed = with_changes(value, ("payload.list.0.a=null", 'payload.new={"x":[1]}'))
+    changes = ("payload.list.0.a=null", 'payload.new={"x":[1]}')
+    changed = with_changes(value, changes, add=True)
     assert msgspec.json.decode(changed) == {
         "payload": {"list": [{"a": None}], "b": 2, "new": {"x": [1]}},
         "version": "v1",

@@ -12,7 +12,7 @@ from spile.adapters.dead_letters import DeadLetter, DeadLetterBrowser, DeadLette
 from spile.adapters.dead_letters._marks import mark_of
 from spile.adapters.memory import MemoryCluster
 from spile.services.command import command
-from spile.services.command._dlq_options import Desk
+from spile.services.command.dlq._options import Desk
 from spile.topics import default_catalogue
 
 TOPIC = "dev.agent.tool.recorded.v1"

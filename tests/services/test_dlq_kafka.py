@@ -31,8 +31,8 @@ from spile.adapters.kafka import (
     KafkaSettings,
     KafkaTransactions,
 )
-from spile.services.command._dlq import dlq
-from spile.services.command._dlq_files import read_lines
+from spile.services.command.dlq import dlq
+from spile.services.command.dlq._files import read_lines
 from spile.services.persistence import Decoder, EventFilter, PersistenceHandler
 from spile.spi import RejectedError
 from spile.topics import Catalogue, encode_envelope, plan, uuid7_text
@@ -238,7 +238,7 @@ async def test_only_the_group_that_failed_sees_it_again(stage, spile):
 def start(stage):
     """Start `spile dlq ...` in a process of its own, forked from one that has imported it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["spile.services.command._dlq"])
+    context.set_forkserver_preload(["spile.services.command.dlq._group"])
     started = []
 
     def run(*arguments):

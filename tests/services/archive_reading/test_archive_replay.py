@@ -19,7 +19,7 @@ from spile.services.archiver.reading import (
     Written,
     replay,
 )
-from spile.services.command._archive_replay import ReplayJob
+from spile.services.command.archive._replay import ReplayJob
 from spile.spi import (
     BrokerUnavailableError,
     ConfigurationError,

@@ -16,7 +16,7 @@ from spile.adapters.publishing import EventPublisher, PublishAudit
 from spile.services.archiver.objects import CuttingRule, PartitionCutter
 from spile.services.archiver.stores import FolderStore
 from spile.services.auditing import Auditor, SqliteStoreTier, Window
-from spile.services.command._audit_archive import archive_tier
+from spile.services.command.audit._archive import archive_tier
 from spile.services.persistence import Decoder, PersistenceHandler, SqliteEventStore
 from spile.topics import default_catalogue
 

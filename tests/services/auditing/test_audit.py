@@ -15,7 +15,7 @@ from spile.services.archiver.objects import CuttingRule, PartitionCutter
 from spile.services.auditing import AuditReport, Window, event_minute, show
 from spile.services.auditing._metrics import DIFFERENCE
 from spile.services.command import command
-from spile.services.command._audit import _code
+from spile.services.command.audit._group import _code
 from spile.spi import DeliveryTimeoutError, RejectedError, RetriableError
 
 FIRST, SECOND = "2026-01-02T03:04Z", "2026-01-02T03:05Z"

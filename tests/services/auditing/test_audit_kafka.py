@@ -19,7 +19,7 @@ import pytest
 
 from spile.adapters.dead_letters import DeadLetterQueue
 from spile.adapters.kafka import KafkaAdmin, KafkaLogReader, KafkaSender, KafkaSettings
-from spile.services.command._audit import _once, _Wish
+from spile.services.command.audit._group import _once, _Wish
 from spile.services.persistence import Decoder, PersistenceHandler, SqliteEventStore
 from spile.topics import default_catalogue, plan
 

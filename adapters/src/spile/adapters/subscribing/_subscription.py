@@ -19,9 +19,7 @@ from spile.adapters.subscribing._lanes import Lanes, MessageLanes
 from spile.adapters.subscribing._observer import SilentObserver, SubscriptionObserver
 from spile.adapters.subscribing._options import SubscriptionOptions
 from spile.adapters.subscribing._retries import Parking, Retries, require_parking
-from spile.adapters.subscribing._tiered_batches import TieredBatches
-from spile.adapters.subscribing._tiered_lanes import tiered_lanes
-from spile.adapters.subscribing._yards import Yards
+from spile.adapters.subscribing.tiers import TieredBatches, Yards, tiered_lanes
 from spile.spi import (
     BatchHandler,
     ConfigurationError,

@@ -14,9 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from spile.adapters.dead_letters import LetterFilter, Purged, Purger, Reprocessed, ReprocessWish
 from spile.adapters.kafka import KafkaAdmin, KafkaSender
-from spile.services.command._dlq_files import LetterFile
-from spile.services.command._dlq_options import Desk, chosen, letter_filters, responsible, run
-from spile.services.command._dlq_view import counted_letters, escaped
+from spile.services.command.dlq._files import LetterFile
+from spile.services.command.dlq._options import Desk, chosen, letter_filters, responsible, run
+from spile.services.command.dlq._view import counted_letters, escaped
 from spile.spi import PartitionKey
 
 _PURGED = ".spile/purged"

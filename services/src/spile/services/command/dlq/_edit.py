@@ -16,10 +16,10 @@ from spile.adapters.dead_letters import DeadLetter, Reprocessed, ReprocessWish
 from spile.adapters.delivery import OutgoingRecord, Record, utc_text
 from spile.adapters.kafka import KafkaSender
 from spile.adapters.wire import Opener
-from spile.services.command._dlq_options import Desk, Place, responsible, run
-from spile.services.command._dlq_view import counted_letters, prepared, viewing
-from spile.services.command._dlq_work import report
 from spile.services.command._known import hint
+from spile.services.command.dlq._options import Desk, Place, responsible, run
+from spile.services.command.dlq._view import counted_letters, prepared, viewing
+from spile.services.command.dlq._work import report
 from spile.services.persistence import Decoder
 from spile.spi import RetriableError, UndecodableError
 from spile.topics import Catalogue

@@ -21,9 +21,9 @@ from spile.adapters.registry import RegistrySettings, SchemaFraming
 from spile.adapters.wire import Opener
 from spile.services.archiver.stores import ArchiveSettings, ArchiveStore, open_store
 from spile.services.auditing import Auditor, AuditReport, SqliteStoreTier, Window, show
-from spile.services.command._audit_archive import archive_tier
-from spile.services.command._audit_view import print_report
 from spile.services.command._options import Moment
+from spile.services.command.audit._archive import archive_tier
+from spile.services.command.audit._view import print_report
 from spile.services.persistence import GROUP, event_topics, is_made, store_path
 from spile.services.runtime import WorkerSettings, configure_logging, side_app, side_server
 from spile.spi import RejectedError, RetriableError

@@ -27,7 +27,9 @@ from spile.services.archiver.reading import (
     replay,
 )
 from spile.services.archiver.stores import ArchiveStore
-from spile.services.command._archive_options import (
+from spile.services.command._catalogue import chosen_catalogue
+from spile.services.command._options import plain
+from spile.services.command.archive._options import (
     environment,
     full_name,
     opened_archive,
@@ -36,9 +38,7 @@ from spile.services.command._archive_options import (
     require_topics,
     selection,
 )
-from spile.services.command._archive_store import StoreTarget
-from spile.services.command._catalogue import chosen_catalogue
-from spile.services.command._options import plain
+from spile.services.command.archive._store import StoreTarget
 from spile.services.persistence import Decoder, SqliteEventStore, is_stored, store_path
 from spile.services.runtime import configure_logging
 

@@ -15,7 +15,7 @@ from spile.adapters.subscribing._boundary import cancelled_by_itself
 from spile.adapters.subscribing._lanes import Chunk
 from spile.adapters.subscribing._observer import SubscriptionObserver
 from spile.adapters.subscribing._retries import Retries
-from spile.adapters.subscribing._yard import Yard
+from spile.adapters.subscribing.tiers._yard import Yard
 from spile.spi import (
     BatchFailedError,
     BatchHandler,

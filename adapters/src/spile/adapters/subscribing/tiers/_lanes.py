@@ -12,9 +12,9 @@ from spile.adapters.subscribing._holding import Holding, Wiring
 from spile.adapters.subscribing._lanes import Chunk
 from spile.adapters.subscribing._observer import SubscriptionObserver
 from spile.adapters.subscribing._retries import Retries
-from spile.adapters.subscribing._tiered_lane import TieredLane
-from spile.adapters.subscribing._yard import Yard
-from spile.adapters.subscribing._yards import Yards
+from spile.adapters.subscribing.tiers._lane import TieredLane
+from spile.adapters.subscribing.tiers._yard import Yard
+from spile.adapters.subscribing.tiers._yards import Yards
 from spile.spi import PartitionKey
 
 

@@ -14,9 +14,10 @@ from rich.text import Text
 
 from spile.adapters.dead_letters import DLQ_SUFFIX, DeadLetter, LetterFilter
 from spile.adapters.kafka import KafkaAdmin
-from spile.services.command._dlq_edit import edit
-from spile.services.command._dlq_options import Desk, Place, chosen, letter_filters, run
-from spile.services.command._dlq_view import (
+from spile.services.command._tables import Column, console, print_table
+from spile.services.command.dlq._edit import edit
+from spile.services.command.dlq._options import Desk, Place, chosen, letter_filters, run
+from spile.services.command.dlq._view import (
     Statistics,
     counted_letters,
     prepared,
@@ -24,8 +25,7 @@ from spile.services.command._dlq_view import (
     show_letter,
     viewing,
 )
-from spile.services.command._dlq_work import purge, reprocess
-from spile.services.command._tables import Column, console, print_table
+from spile.services.command.dlq._work import purge, reprocess
 
 _SHOWN = 20
 

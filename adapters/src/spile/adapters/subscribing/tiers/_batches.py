@@ -12,7 +12,6 @@ from functools import partial
 from spile.adapters.delivery._ports import RecordSender
 from spile.adapters.delivery._records import OutgoingRecord
 from spile.adapters.retrying import MOST_AT_ONCE, Key, size_of
-from spile.adapters.subscribing._batch_attempts import BatchAttempts, Item, Outcome
 from spile.adapters.subscribing._burial import Burier, write_all
 from spile.adapters.subscribing._guard import FailureGuard
 from spile.adapters.subscribing._holding import Holding
@@ -20,8 +19,9 @@ from spile.adapters.subscribing._lanes import Chunk
 from spile.adapters.subscribing._observer import SubscriptionObserver
 from spile.adapters.subscribing._retries import Retries
 from spile.adapters.subscribing._ticks import without_ticks
-from spile.adapters.subscribing._yard import Yard
-from spile.adapters.subscribing._yards import Yards
+from spile.adapters.subscribing.tiers._attempts import BatchAttempts, Item, Outcome
+from spile.adapters.subscribing.tiers._yard import Yard
+from spile.adapters.subscribing.tiers._yards import Yards
 from spile.spi import BatchHandler, PartitionKey, PermanentError, ProtocolRecord, SchemaError
 
 _DRAIN_RECORDS = 64

@@ -18,7 +18,7 @@ from spile.adapters.subscribing._boundary import Case, MessageBoundary
 from spile.adapters.subscribing._burial import write_all
 from spile.adapters.subscribing._observer import SubscriptionObserver
 from spile.adapters.subscribing._ticks import is_tick
-from spile.adapters.subscribing._yard import Yard
+from spile.adapters.subscribing.tiers._yard import Yard
 from spile.spi import ProtocolRecord
 
 _UNWRITTEN = 500

@@ -10,8 +10,10 @@ import click
 
 from spile.adapters.kafka import KafkaAdmin, KafkaSettings
 from spile.services.archiver.reading import ArchiveIndex, Replay, verify
-from spile.services.command._archive_options import opened_archive, place_filters, selection
-from spile.services.command._archive_replay import (
+from spile.services.command._catalogue import chosen_catalogue
+from spile.services.command._options import counted
+from spile.services.command.archive._options import opened_archive, place_filters, selection
+from spile.services.command.archive._replay import (
     AS_JSON,
     RATE,
     RESUME,
@@ -23,8 +25,6 @@ from spile.services.command._archive_replay import (
     run_replay,
     show_replay,
 )
-from spile.services.command._catalogue import chosen_catalogue
-from spile.services.command._options import counted
 from spile.services.persistence import SqliteEventStore, store_path
 from spile.services.runtime import configure_logging
 from spile.spi import PermanentError, UnknownTopicError

@@ -32,7 +32,10 @@ from spile.services.archiver.reading import (
     verify,
 )
 from spile.services.archiver.stores import ArchiveSettings, ArchiveStore
-from spile.services.command._archive_options import (
+from spile.services.command._catalogue import chosen_catalogue
+from spile.services.command._options import counted
+from spile.services.command._tables import Column, print_table
+from spile.services.command.archive._options import (
     opened_archive,
     place_filters,
     progress_bar,
@@ -40,18 +43,15 @@ from spile.services.command._archive_options import (
     require_topics,
     selection,
 )
-from spile.services.command._archive_replay import AS_JSON, replay_
-from spile.services.command._archive_restore import restore
-from spile.services.command._archive_show import (
+from spile.services.command.archive._replay import AS_JSON, replay_
+from spile.services.command.archive._restore import restore
+from spile.services.command.archive._show import (
     RedactedView,
     line_of,
     moment_text,
     raw_fields,
     span_text,
 )
-from spile.services.command._catalogue import chosen_catalogue
-from spile.services.command._options import counted
-from spile.services.command._tables import Column, print_table
 from spile.spi import PartitionKey
 from spile.topics.redaction import default_redactor
 

@@ -23,9 +23,9 @@ from spile.adapters.kafka import load_settings
 from spile.adapters.publishing import RedactionSettings
 from spile.adapters.registry import RegistrySettings, SchemaFraming
 from spile.adapters.wire import Opener
-from spile.services.command._archive_show import RedactedView, line_of, moment_text, span_text
 from spile.services.command._options import counted
 from spile.services.command._tables import Column, print_table
+from spile.services.command.archive._show import RedactedView, line_of, moment_text, span_text
 from spile.spi import RetriableError
 from spile.topics import Catalogue
 from spile.topics.redaction import Redactor, default_redactor

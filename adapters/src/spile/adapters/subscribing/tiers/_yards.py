@@ -11,7 +11,7 @@ import structlog
 from spile.adapters.retrying import Lot
 from spile.adapters.subscribing._holding import Holding, Wiring
 from spile.adapters.subscribing._retries import Parking
-from spile.adapters.subscribing._yard import Yard
+from spile.adapters.subscribing.tiers._yard import Yard
 from spile.spi import PartitionKey, ProtocolRecord
 
 log = structlog.get_logger(__name__)
