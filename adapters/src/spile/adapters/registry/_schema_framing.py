@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Collection, Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -166,9 +166,11 @@ class SchemaFraming:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(min(_AT_ONCE, len(ids))):
                     tasks.create_task(fetch_some())
-        except* SpileError as group:
-            self._refusals.note_flood(unknown)
+        except ExceptionGroup as group:  # not except*: before Python 3.11.4 it wraps what is raised
             first = _first(group)
+            if not isinstance(first, SpileError):
+                raise
+            self._refusals.note_flood(unknown)
             if isinstance(first, RetriableError):
                 raise first from None
             # Wrong credentials are an operator's to put right; the events are not to blame.
@@ -205,6 +207,8 @@ def _ids_in(values: Iterable[bytes | None]) -> list[int]:
     return found
 
 
-def _first(group: BaseExceptionGroup[SpileError]) -> SpileError:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+def _first(error: Exception) -> Exception:
+    """Return the first error that task groups wrap."""
+    while isinstance(error, ExceptionGroup):
+        error = cast("tuple[Exception, ...]", error.exceptions)[0]
+    return error
