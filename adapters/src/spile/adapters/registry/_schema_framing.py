@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Collection, Iterable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
@@ -153,26 +153,27 @@ class SchemaFraming:
     async def _fetch_all(self, ids: Collection[int], until: float) -> tuple[list[int], list[int]]:
         """Return the ids that the registry does not know, and those not asked for in time."""
         unknown: list[int] = []
+        refusals: list[SpileError] = []
         rest = iter(ids)
 
         async def fetch_some() -> None:
-            while time.monotonic() < until:
+            while not refusals and time.monotonic() < until:
                 if (schema_id := next(rest, None)) is None:
                     return
-                if not await self._fetch(schema_id):
-                    unknown.append(schema_id)
+                try:
+                    if not await self._fetch(schema_id):
+                        unknown.append(schema_id)
+                except SpileError as exc:
+                    refusals.append(exc)
 
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(min(_AT_ONCE, len(ids))):
-                    tasks.create_task(fetch_some())
-        except ExceptionGroup as group:  # not except*: before Python 3.11.4 it wraps what is raised
-            first = _first(group)
-            if not isinstance(first, SpileError):
-                raise
+        # No task group: before Python 3.13 one that fails leaves a count of cancellations behind,
+        # and before 3.11.3 every later time-out of the task is then taken for one.
+        await asyncio.gather(*(fetch_some() for _ in range(min(_AT_ONCE, len(ids)))))
+        if refusals:
             self._refusals.note_flood(unknown)
+            first = refusals[0]
             if isinstance(first, RetriableError):
-                raise first from None
+                raise first
             # Wrong credentials are an operator's to put right; the events are not to blame.
             raise RegistryUnavailableError(str(first)) from first
         return unknown, list(rest)
@@ -205,10 +206,3 @@ def _ids_in(values: Iterable[bytes | None]) -> list[int]:
         with contextlib.suppress(UndecodableError):
             found.append(unframe(head).schema_id)
     return found
-
-
-def _first(error: Exception) -> Exception:
-    """Return the first error that task groups wrap."""
-    while isinstance(error, ExceptionGroup):
-        error = cast("tuple[Exception, ...]", error.exceptions)[0]
-    return error
