@@ -14,6 +14,7 @@ from typing import Protocol
 
 from spile.adapters.subscribing._boundary import Case, MessageBoundary
 from spile.adapters.subscribing._holding import Committer, Holding, Wiring
+from spile.adapters.subscribing._lane_tasks import LaneTasks
 from spile.adapters.subscribing._observer import SubscriptionObserver
 from spile.adapters.subscribing._ticks import is_tick
 from spile.spi import PartitionKey, ProtocolRecord
@@ -80,6 +81,7 @@ class MessageLane:
         limit: Retries of a message.
         committer: Hears which offsets are done.
         observer: Hears what left the hand.
+        on_taken: Called when a record left the buffer.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class MessageLane:
         limit: int,
         committer: Committer,
         observer: SubscriptionObserver,
+        on_taken: Callable[[MessageLane], None],
     ) -> None:
         self.holding = holding
         self.buffer: deque[ProtocolRecord] = deque()
@@ -100,30 +103,26 @@ class MessageLane:
         self._limit = limit
         self._committer = committer
         self._observer = observer
+        self._on_taken = on_taken
         self._ready = asyncio.Event()
 
     def stir(self) -> None:
         """Let the task look whether there is something to do."""
         self._ready.set()
 
-    async def run(
-        self, previous: asyncio.Task[None] | None, on_taken: Callable[[MessageLane], None]
-    ) -> None:
-        """
-        Hand out until the partition ends.
+    async def drained(self) -> None:
+        """Wait until nothing is in hand."""
+        await self.idle.wait()
 
-        Waits for the lane of an earlier assignment first: its handler may still run, and the order
-        of the partition must hold within this process.
-        """
-        if previous is not None and not previous.done():
-            await asyncio.wait([previous])
+    async def run(self) -> None:
+        """Hand out until the partition ends."""
         while not self.holding.ending:
             if not self.buffer or not self.is_open:
                 self._ready.clear()
                 await self._ready.wait()
                 continue
             record = self.buffer.popleft()
-            on_taken(self)
+            self._on_taken(self)
             self.idle.clear()
             try:
                 settled = await self._settle(record)
@@ -169,14 +168,13 @@ class MessageLanes:
             limit=limit,
             committer=wiring.committer,
             observer=observer,
+            on_taken=self._taken,
         )
         self._wiring = wiring
         self._capacity = capacity
         self._observer = observer
         self._lanes: dict[PartitionKey, MessageLane] = {}
-        self._latest: dict[PartitionKey, tuple[MessageLane, asyncio.Task[None]]] = {}
-        self._alive: set[MessageLane] = set()
-        self._is_open = True
+        self._tasks = LaneTasks[MessageLane](wiring.tasks)
         self.is_scanning = False
 
     async def prepare(self, partitions: Sequence[PartitionKey]) -> None:
@@ -194,14 +192,8 @@ class MessageLanes:
 
     def take_on(self, holding: Holding) -> None:
         """Begin a lane with its own task."""
-        lane = self._new_lane(holding)
-        lane.is_open = self._is_open
-        topic, partition = holding.partition
-        latest = self._latest.get(holding.partition)
-        work = self._run(lane, latest[1] if latest else None)
-        task = self._wiring.tasks.start(work, f"lane of {topic}-{partition}")
-        self._lanes[holding.partition] = lane
-        self._latest[holding.partition] = (lane, task)
+        lane = self._lanes[holding.partition] = self._new_lane(holding)
+        self._tasks.begin(lane)
         self.room.set()
 
     def accept(self, polled: Mapping[PartitionKey, Chunk]) -> None:
@@ -232,29 +224,15 @@ class MessageLanes:
 
     async def drained(self, holdings: Collection[Holding]) -> None:
         """Wait until nothing of these is in hand."""
-        for holding in holdings:
-            latest = self._latest.get(holding.partition)
-            if latest is not None and latest[0].holding is holding:
-                await latest[0].idle.wait()
+        await self._tasks.drained(holdings)
 
     def called_at(self) -> float | None:
         """Return when the longest running handler was called."""
-        calls = (lane.holding.called_at for lane in self._alive)
-        return min((called for called in calls if called is not None), default=None)
+        return self._tasks.called_at()
 
     def set_open(self, *, is_open: bool) -> None:
         """Stop handing out, or go on."""
-        self._is_open = is_open
-        for lane in self._lanes.values():
-            lane.is_open = is_open
-            lane.stir()
-
-    async def _run(self, lane: MessageLane, previous: asyncio.Task[None] | None) -> None:
-        self._alive.add(lane)
-        try:
-            await lane.run(previous, self._taken)
-        finally:
-            self._alive.discard(lane)
+        self._tasks.set_open(self._lanes.values(), is_open=is_open)
 
     def _taken(self, lane: MessageLane) -> None:
         holding = lane.holding

@@ -16,6 +16,7 @@ from spile.adapters.delivery._records import OutgoingRecord
 from spile.adapters.retrying import Entry, Key, size_of
 from spile.adapters.subscribing._boundary import Case, MessageBoundary
 from spile.adapters.subscribing._burial import write_all
+from spile.adapters.subscribing._holding import Holding
 from spile.adapters.subscribing._observer import SubscriptionObserver
 from spile.adapters.subscribing._ticks import is_tick
 from spile.adapters.subscribing.tiers._yard import Yard
@@ -48,6 +49,7 @@ class TieredLane:
         sender: Writes to the retry topics.
         backoff: Waits between the attempts to write.
         observer: Hears what left the hand.
+        on_taken: Called when a record left the buffer.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class TieredLane:
         sender: RecordSender,
         backoff: Backoff,
         observer: SubscriptionObserver,
+        on_taken: Callable[[TieredLane], None],
     ) -> None:
         self.yard = yard
         self.buffer: deque[ProtocolRecord] = deque()
@@ -70,6 +73,7 @@ class TieredLane:
         self._sender = sender
         self._backoff = backoff
         self._observer = observer
+        self._on_taken = on_taken
         self._unwritten: deque[tuple[OutgoingRecord, Callable[[], object]]] = deque()
         self._write = asyncio.Event()
         self._room = asyncio.Event()
@@ -77,6 +81,11 @@ class TieredLane:
         self._written.set()
         self._no_drain_until = 0.0
         self._finished = False
+
+    @property
+    def holding(self) -> Holding:
+        """The partition."""
+        return self.yard.holding
 
     def stir(self) -> None:
         """Let the lane look whether there is something to do."""
@@ -87,14 +96,10 @@ class TieredLane:
         await self.idle.wait()
         await self._written.wait()
 
-    async def run(
-        self, previous: asyncio.Task[None] | None, on_taken: Callable[[TieredLane], None]
-    ) -> None:
-        """Hand out until the partition ends; waits for the lane of an earlier assignment first."""
-        if previous is not None and not previous.done():
-            await asyncio.wait([previous])
+    async def run(self) -> None:
+        """Hand out until the partition ends."""
         try:
-            await self._hand_out(on_taken)
+            await self._hand_out()
         finally:
             self._finished = True
             self._write.set()
@@ -113,7 +118,7 @@ class TieredLane:
             self._written.set()
             self._room.set()
 
-    async def _hand_out(self, on_taken: Callable[[TieredLane], None]) -> None:
+    async def _hand_out(self) -> None:
         yard, parked_first = self.yard, True
         while not yard.holding.ending:
             yard.stirred.clear()
@@ -126,7 +131,7 @@ class TieredLane:
                 await self._hand(self._again(entry))
             elif self.buffer:
                 record = self.buffer.popleft()
-                on_taken(self)
+                self._on_taken(self)
                 await self._hand(self._first(record))
                 self._observer.in_hand(-1)
             else:

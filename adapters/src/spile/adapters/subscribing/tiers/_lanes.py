@@ -9,6 +9,7 @@ from spile.adapters.delivery._ports import RecordSender
 from spile.adapters.retrying import MOST_AT_ONCE
 from spile.adapters.subscribing._boundary import MessageBoundary
 from spile.adapters.subscribing._holding import Holding, Wiring
+from spile.adapters.subscribing._lane_tasks import LaneTasks
 from spile.adapters.subscribing._lanes import Chunk
 from spile.adapters.subscribing._observer import SubscriptionObserver
 from spile.adapters.subscribing._retries import Retries
@@ -24,7 +25,7 @@ class TieredLanes:
 
     Args:
         yards: Groups the partitions.
-        new_lane: Makes the lane of a yard.
+        new_lane: Makes the lane of a yard, which tells when it took a record.
         wiring: What is shared with the subscription.
         capacity: Records per lane above which its partition is paused; one poll may exceed it.
         observer: Hears what comes in hand.
@@ -33,7 +34,7 @@ class TieredLanes:
     def __init__(
         self,
         yards: Yards,
-        new_lane: Callable[[Yard], TieredLane],
+        new_lane: Callable[[Yard, Callable[[TieredLane], None]], TieredLane],
         wiring: Wiring,
         *,
         capacity: int,
@@ -46,9 +47,7 @@ class TieredLanes:
         self._capacity = capacity
         self._observer = observer
         self._lanes: dict[Yard, TieredLane] = {}
-        self._latest: dict[PartitionKey, tuple[TieredLane, asyncio.Task[None]]] = {}
-        self._alive: set[TieredLane] = set()
-        self._is_open = True
+        self._tasks = LaneTasks[TieredLane](wiring.tasks)
 
     @property
     def full(self) -> bool:
@@ -74,14 +73,10 @@ class TieredLanes:
         yard = self._yards.take_on(holding)
         if yard is None:
             return
-        lane = self._lanes[yard] = self._new_lane(yard)
-        lane.is_open = self._is_open
+        lane = self._lanes[yard] = self._new_lane(yard, self._taken)
         topic, partition = yard.holding.partition
-        latest = self._latest.get(yard.holding.partition)
-        work = self._run(lane, latest[1] if latest else None)
-        task = self._wiring.tasks.start(work, f"lane of {topic}-{partition}")
+        self._tasks.begin(lane)
         self._wiring.tasks.start(lane.write(), f"retries of {topic}-{partition}")
-        self._latest[yard.holding.partition] = (lane, task)
         self.room.set()
 
     def accept(self, polled: Mapping[PartitionKey, Chunk]) -> None:
@@ -105,29 +100,15 @@ class TieredLanes:
 
     async def drained(self, holdings: Collection[Holding]) -> None:
         """Wait until nothing of these is in hand, or on its way to a retry topic."""
-        for holding in holdings:
-            latest = self._latest.get(holding.partition)
-            if latest is not None and latest[0].yard.holding is holding:
-                await latest[0].drained()
+        await self._tasks.drained(holdings)
 
     def called_at(self) -> float | None:
         """Return when the longest running handler was called."""
-        calls = (lane.yard.holding.called_at for lane in self._alive)
-        return min((called for called in calls if called is not None), default=None)
+        return self._tasks.called_at()
 
     def set_open(self, *, is_open: bool) -> None:
         """Stop handing out, or go on."""
-        self._is_open = is_open
-        for lane in self._lanes.values():
-            lane.is_open = is_open
-            lane.stir()
-
-    async def _run(self, lane: TieredLane, previous: asyncio.Task[None] | None) -> None:
-        self._alive.add(lane)
-        try:
-            await lane.run(previous, self._taken)
-        finally:
-            self._alive.discard(lane)
+        self._tasks.set_open(self._lanes.values(), is_open=is_open)
 
     def _taken(self, lane: TieredLane) -> None:
         holding = lane.yard.holding
@@ -147,7 +128,7 @@ def tiered_lanes(
 ) -> TieredLanes:
     """Return lanes whose records go through the retry topics when `retries` in place are spent."""
 
-    def new_lane(yard: Yard) -> TieredLane:
+    def new_lane(yard: Yard, on_taken: Callable[[TieredLane], None]) -> TieredLane:
         return TieredLane(
             yard,
             boundary,
@@ -155,6 +136,7 @@ def tiered_lanes(
             sender=sender,
             backoff=retries.patience,
             observer=observer,
+            on_taken=on_taken,
         )
 
     return TieredLanes(yards, new_lane, wiring, capacity=capacity, observer=observer)
