@@ -1,6 +1,6 @@
 """Topic names, the topics that exist, and how a cluster is brought to have them."""
 
-from spile.topics.catalogue._catalogue import Catalogue, Route, TopicSpec
+from spile.topics.catalogue._catalogue import Catalogue, Route
 from spile.topics.catalogue._default import default_catalogue
 from spile.topics.catalogue._groups import ConsumerGroup
 from spile.topics.catalogue._names import ENVIRONMENTS, TopicKind, TopicName, kebab
@@ -12,6 +12,7 @@ from spile.topics.catalogue._plan import (
     plan,
     topic_setup,
 )
+from spile.topics.catalogue._spec import TopicSpec
 from spile.topics.catalogue._telemetry import TELEMETRY_SOURCES, telemetry_topic
 
 __all__ = [

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from spile.topics._event_names import upper_snake
-from spile.topics.catalogue._catalogue import Catalogue, TopicSpec
+from spile.topics.catalogue._catalogue import Catalogue
 from spile.topics.catalogue._groups import ConsumerGroup
+from spile.topics.catalogue._spec import TopicSpec
 from spile.topics.catalogue._telemetry import TELEMETRY_SOURCES, telemetry_topic
 from spile.topics.events import (
     EVENT_MODELS,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
-from spile.topics.catalogue._catalogue import TopicSpec
+from spile.topics.catalogue._spec import TopicSpec
 
 RELAXED_ENVIRONMENTS = ("dev", "test")
 """Where a topic may have fewer copies than the catalogue says, for want of brokers."""

@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import Final
 
 from spile.topics._event_names import upper_snake
-from spile.topics.catalogue._catalogue import TopicSpec
 from spile.topics.catalogue._names import kebab
+from spile.topics.catalogue._spec import TopicSpec
 from spile.topics.events import telemetry_model
 from spile.topics.payloads._contract import EventContract
 
